@@ -1,0 +1,221 @@
+//! The index: from the bits of a digest to the position of what has it.
+//!
+//! Groups of 16 bytes: fifteen one-byte tags and one overflow counter (as in Folly's F14). The
+//! n-th tag of a group stands for the n-th place of that group in the array beside it, so finding
+//! something costs one small line and the line of the thing itself. A tag of zero is an empty
+//! place. What finds its home group full goes to the next group that has room, and raises the
+//! counter of every group it passed; a search goes on past a group only while that counter is not
+//! zero. Taking something out lowers the counters again, so there are no tombstones and nothing is
+//! ever rehashed. A counter that reaches 255 stays there until the shard is rebuilt.
+//!
+//! Readers take no lock. Counters are raised before the tag is set, and things do not move, so a
+//! reader finds everything that was there when it came. A tag that matches is a hint: the reader
+//! compares the whole digest.
+
+use crate::atomic::Ordering;
+use crate::layout::GROUP;
+use crate::region::Region;
+
+const ONES: u64 = 0x0101_0101_0101_0101;
+const LOW: u64 = 0x7f7f_7f7f_7f7f_7f7f;
+/// The overflow counter is the last byte of the second word.
+const COUNTER: u32 = 56;
+const STUCK: u64 = 255;
+
+/// The groups of one shard.
+#[derive(Clone, Copy)]
+pub(crate) struct Index {
+    /// Word of the first group.
+    pub(crate) at: usize,
+    pub(crate) groups: usize,
+}
+
+/// A bit for each byte of `word` that equals `byte`: the highest of that byte.
+#[inline]
+fn matches(word: u64, byte: u8) -> u64 {
+    let differ = word ^ ONES.wrapping_mul(u64::from(byte));
+    !(((differ & LOW) + LOW) | differ | LOW)
+}
+
+/// The tag of a digest: its low byte, which nothing else is made from; never zero.
+#[inline]
+pub(crate) fn tag(hash: u64) -> u8 {
+    (hash as u8).max(1)
+}
+
+impl Index {
+    /// The group where the search for a digest begins: from its high half.
+    #[inline]
+    pub(crate) fn home(&self, hash: u64) -> usize {
+        (((hash >> 32) * self.groups as u64) >> 32) as usize
+    }
+
+    #[inline]
+    fn next(&self, group: usize) -> usize {
+        if group + 1 == self.groups { 0 } else { group + 1 }
+    }
+
+    /// Word of the group where a search begins, for prefetching.
+    #[inline]
+    pub(crate) fn home_word(&self, hash: u64) -> usize {
+        self.at + self.home(hash) * 2
+    }
+
+    /// Offers `is_it` every position whose tag matches until it takes one. Wait-free: at most one
+    /// round through the groups.
+    #[inline]
+    pub(crate) fn find<T>(&self, region: &Region, hash: u64, mut is_it: impl FnMut(usize) -> Option<T>) -> Option<T> {
+        let tag = tag(hash);
+        let mut group = self.home(hash);
+        for _ in 0..self.groups {
+            let low = region.word(self.at + group * 2).load(Ordering::Acquire);
+            let high = region.word(self.at + group * 2 + 1).load(Ordering::Acquire);
+            let mut hits = matches(low, tag);
+            while hits != 0 {
+                if let Some(found) = is_it(group * GROUP + hits.trailing_zeros() as usize / 8) {
+                    return Some(found);
+                }
+                hits &= hits - 1;
+            }
+            let mut hits = matches(high, tag) & !(0xff << COUNTER);
+            while hits != 0 {
+                if let Some(found) = is_it(group * GROUP + 8 + hits.trailing_zeros() as usize / 8) {
+                    return Some(found);
+                }
+                hits &= hits - 1;
+            }
+            if high >> COUNTER == 0 {
+                return None;
+            }
+            group = self.next(group);
+        }
+        None
+    }
+
+    /// The first empty position on the way of a digest. Under the shard's lock, like all below.
+    pub(crate) fn vacancy(&self, region: &Region, hash: u64) -> Option<usize> {
+        let mut group = self.home(hash);
+        for _ in 0..self.groups {
+            let low = matches(region.get(self.at + group * 2), 0);
+            let high = matches(region.get(self.at + group * 2 + 1), 0) & !(0xff << COUNTER);
+            if low != 0 {
+                return Some(group * GROUP + low.trailing_zeros() as usize / 8);
+            }
+            if high != 0 {
+                return Some(group * GROUP + 8 + high.trailing_zeros() as usize / 8);
+            }
+            group = self.next(group);
+        }
+        None
+    }
+
+    /// Takes the position that [`Index::vacancy`] gave for the digest.
+    pub(crate) fn occupy(&self, region: &Region, position: usize, hash: u64) {
+        self.passed(position, hash, |group| {
+            let at = self.at + group * 2 + 1;
+            let word = region.get(at);
+            if word >> COUNTER < STUCK {
+                region.word(at).store(word + (1 << COUNTER), Ordering::Release);
+            }
+        });
+        self.set_tag(region, position, tag(hash));
+    }
+
+    /// Gives a position back.
+    pub(crate) fn vacate(&self, region: &Region, position: usize, hash: u64) {
+        self.set_tag(region, position, 0);
+        self.passed(position, hash, |group| {
+            let at = self.at + group * 2 + 1;
+            let word = region.get(at);
+            if (1..STUCK).contains(&(word >> COUNTER)) {
+                region.word(at).store(word - (1 << COUNTER), Ordering::Release);
+            }
+        });
+    }
+
+    /// The groups that a digest passes between its home and its position.
+    fn passed(&self, position: usize, hash: u64, mut each: impl FnMut(usize)) {
+        let mut group = self.home(hash);
+        for _ in 0..self.groups {
+            if group == position / GROUP {
+                return;
+            }
+            each(group);
+            group = self.next(group);
+        }
+    }
+
+    pub(crate) fn tag_at(&self, region: &Region, position: usize) -> u8 {
+        let (word, shift) = self.tag_place(position);
+        (region.get(word) >> shift) as u8
+    }
+
+    fn set_tag(&self, region: &Region, position: usize, tag: u8) {
+        let (at, shift) = self.tag_place(position);
+        let others = region.get(at) & !(0xff << shift);
+        region.word(at).store(others | u64::from(tag) << shift, Ordering::Release);
+    }
+
+    fn tag_place(&self, position: usize) -> (usize, usize) {
+        let (group, place) = (position / GROUP, position % GROUP);
+        (self.at + group * 2 + place / 8, place % 8 * 8)
+    }
+
+    /// Puts every group right from what `hash_at` says is at each position, without hiding from a
+    /// reader what is there: each word goes from what it was to what it should be in one store.
+    pub(crate) fn rebuild(&self, region: &Region, hash_at: impl Fn(usize) -> Option<u64>) {
+        let mut counters = vec![0_u64; self.groups];
+        for position in 0..self.groups * GROUP {
+            if let Some(hash) = hash_at(position) {
+                self.passed(position, hash, |group| counters[group] += 1);
+            }
+        }
+        for (group, counter) in counters.into_iter().enumerate() {
+            let mut words = [0, counter.min(STUCK) << COUNTER];
+            for place in 0..GROUP {
+                if let Some(hash) = hash_at(group * GROUP + place) {
+                    words[place / 8] |= u64::from(tag(hash)) << (place % 8 * 8);
+                }
+            }
+            // The counter first: whoever is found by it in a later group must not be hidden.
+            region.word(self.at + group * 2 + 1).store(words[1], Ordering::Release);
+            region.word(self.at + group * 2).store(words[0], Ordering::Release);
+        }
+    }
+
+    /// What is wrong with the groups, given what is at each position.
+    pub(crate) fn check(&self, region: &Region, hash_at: impl Fn(usize) -> Option<u64>) -> Result<(), String> {
+        let mut counters = vec![0_u64; self.groups];
+        for position in 0..self.groups * GROUP {
+            let (hash, tagged) = (hash_at(position), self.tag_at(region, position));
+            if tagged != hash.map_or(0, tag) {
+                return Err(format!("position {position} has tag {tagged:02x} and holds {hash:x?}"));
+            }
+            if let Some(hash) = hash {
+                self.passed(position, hash, |group| counters[group] += 1);
+            }
+        }
+        for (group, expected) in counters.into_iter().enumerate() {
+            let counter = region.get(self.at + group * 2 + 1) >> COUNTER;
+            if counter != STUCK && counter != expected {
+                return Err(format!("group {group} counts {counter} overflows and has {expected}"));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_byte_that_equals_is_found_and_no_other() {
+        for word in [0, u64::MAX, 0x0001_0080_7f00_ff01, 0x0100_0100_0100_0100, 0x8000_0000_0000_0001] {
+            for byte in 0..=255_u8 {
+                let expected: u64 = (0..8).filter(|n| (word >> (n * 8)) as u8 == byte).map(|n| 0x80 << (n * 8)).sum();
+                assert_eq!(matches(word, byte), expected, "{word:x} {byte:x}");
+            }
+        }
+    }
+}

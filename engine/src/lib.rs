@@ -1,0 +1,74 @@
+//! Curfew's engine: decides whether a session may go on.
+//!
+//! A [`Table`] holds sessions in a region of memory, private or shared between processes, and
+//! answers for each request whether its session is active, in grace, or over, and why. It has no
+//! clock, no threads and no I/O of its own: every verb takes `now`.
+//!
+//! ```
+//! use curfew_engine::{Binding, Config, Policy, Span, Start, Table, Tick, Verdict};
+//!
+//! let table = Table::private(&Config::new(100_000))?;
+//! let staff = Policy::new().idle(Span::from_mins(15)).lifetime(Span::from_mins(8 * 60));
+//! let staff = table.set_policy("staff", &staff, Tick::ZERO)?;
+//!
+//! let key = table.key(b"the session id, as the cookie has it");
+//! table.start(key, &Start::under(staff).of(table.subject(b"alice")), Tick::ZERO)?;
+//!
+//! let minute = |n| Tick::ZERO.after(Span::from_mins(n));
+//! assert!(matches!(table.touch(key, Binding::NONE, minute(14)), Verdict::Active(_)));
+//! assert!(matches!(table.touch(key, Binding::NONE, minute(28)), Verdict::Active(_)));
+//! // At exactly 15 minutes without activity the session is over.
+//! assert!(matches!(table.touch(key, Binding::NONE, minute(43)), Verdict::Ended(_)));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Consistency
+//!
+//! [`Table::touch`] and [`Table::peek`] are wait-free and exact to the millisecond of the `now` they
+//! are given, whatever [`Table::advance`] has or has not processed. A session that was ended by a
+//! call that returned is ended for every call that begins afterwards, in every process; nothing
+//! brings it back. A touch that was answered with `Active` counts as activity. A process that dies
+//! at any point takes along at most the call it was in; the next one that needs what it had locked
+//! puts that right from the records. `docs/protocol.md` says how.
+//!
+//! What is in a region is not trusted: foreign bytes can give wrong answers about the sessions they
+//! claim to be, and nothing worse.
+
+#![deny(missing_docs)]
+#![deny(unsafe_code)]
+
+mod atomic;
+#[cfg(not(loom))]
+mod backing;
+mod cause;
+mod error;
+mod events;
+mod index;
+mod key;
+mod layout;
+mod lock;
+mod owner;
+mod policies;
+mod policy;
+mod record;
+#[allow(unsafe_code)]
+mod region;
+mod shard;
+mod state;
+mod subjects;
+mod table;
+mod time;
+mod wheel;
+
+pub use backing::Config;
+pub use cause::{Cause, End};
+pub use error::{ChangeError, CopyError, CreateError, OpenError, PolicyError, RotateError, StartError};
+pub use events::{Event, EventReader, What};
+pub use key::{Binding, Key, Subject};
+pub use policies::PolicyId;
+pub use policy::{GraceMode, OnFull, OnLimit, OnMismatch, Policy, Retain};
+pub use state::{Deadlines, Life, State, deadlines, keep_until, state};
+pub use table::{
+    Advance, Batched, Damage, Filter, Left, Mismatch, Rotated, SessionInfo, Start, Started, Stats, Table, Verdict,
+};
+pub use time::{Span, Tick};

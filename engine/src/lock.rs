@@ -1,0 +1,89 @@
+//! A lock between processes that knows its owner and outlives it.
+//!
+//! The lock is one word: zero when free, else the id of its owner (owner.rs), or [`ABANDONED`]
+//! when a thread unwound while it held it. Whoever finds the owner dead takes the lock over by
+//! exchanging the word, so exactly one heir gets it, and is told that it inherited: what the lock
+//! guards may be half-changed and must be rebuilt before use. An heir that dies in turn leaves the
+//! lock in the same state.
+//!
+//! A waiter spins for a moment and then sleeps in steps of 20 us; once a millisecond it asks
+//! whether the owner still lives. Locks are held for microseconds.
+
+use crate::atomic::Ordering;
+use crate::region::Region;
+
+/// What an unwinding thread leaves in the word. No owner has this id.
+const ABANDONED: u64 = u64::MAX;
+
+/// A lock that is held; dropping it lets go.
+pub(crate) struct Lock<'a> {
+    region: &'a Region,
+    at: usize,
+    /// The one who held it before did not let go by itself.
+    pub(crate) inherited: bool,
+}
+
+impl Region {
+    /// Takes the lock whose word is at `at`.
+    pub(crate) fn lock(&self, at: usize) -> Lock<'_> {
+        let word = self.word(at);
+        let mut waited = Waiting::new();
+        loop {
+            let holder = match word.compare_exchange(0, self.owner.id, Ordering::Acquire, Ordering::Relaxed) {
+                Ok(_) => return Lock { region: self, at, inherited: false },
+                Err(holder) => holder,
+            };
+            let gone = holder == ABANDONED || (waited.step() && !self.owner.is_alive(holder, self.words()));
+            // The exchange names the dead holder: of all who find it dead, one inherits.
+            if gone && word.compare_exchange(holder, self.owner.id, Ordering::Acquire, Ordering::Relaxed).is_ok() {
+                return Lock { region: self, at, inherited: true };
+            }
+        }
+    }
+}
+
+impl Drop for Lock<'_> {
+    fn drop(&mut self) {
+        let left = if std::thread::panicking() { ABANDONED } else { 0 };
+        self.region.word(self.at).store(left, Ordering::Release);
+    }
+}
+
+#[cfg(not(loom))]
+struct Waiting {
+    backoff: crossbeam_utils::Backoff,
+    naps: u32,
+}
+
+#[cfg(not(loom))]
+impl Waiting {
+    fn new() -> Waiting {
+        Waiting { backoff: crossbeam_utils::Backoff::new(), naps: 0 }
+    }
+
+    /// Waits a little; true when it is time to ask after the owner.
+    fn step(&mut self) -> bool {
+        if !self.backoff.is_completed() {
+            self.backoff.snooze();
+            return false;
+        }
+        std::thread::sleep(std::time::Duration::from_micros(20));
+        self.naps += 1;
+        self.naps.is_multiple_of(16)
+    }
+}
+
+#[cfg(loom)]
+struct Waiting;
+
+#[cfg(loom)]
+impl Waiting {
+    fn new() -> Waiting {
+        Waiting
+    }
+
+    fn step(&mut self) -> bool {
+        loom::thread::yield_now();
+        true
+    }
+}

@@ -1,0 +1,115 @@
+//! The memory of a region, as words. The only `unsafe` of the engine is here.
+//!
+//! A region is a slice of 64-bit atomic words in memory that was mapped: private memory, or a
+//! file that other processes map too. Atomics make concurrent change by them defined; what they
+//! wrote is never trusted (see `docs/protocol.md`), so that the worst a foreign byte can do is to
+//! give a wrong answer about the session it belongs to.
+
+use crate::atomic::{Ordering, Word};
+use crate::layout::Layout;
+use crate::owner::Owner;
+
+/// A mapped region, its geometry, and this process's place among its owners.
+pub(crate) struct Region {
+    #[cfg(not(loom))]
+    map: memmap2::MmapRaw,
+    #[cfg(loom)]
+    map: Box<[Word]>,
+    pub(crate) layout: Layout,
+    pub(crate) owner: Owner,
+}
+
+impl Region {
+    /// A region in `map`, which must be as long as `layout` says.
+    #[cfg(not(loom))]
+    pub(crate) fn new(map: memmap2::MmapRaw, layout: Layout, owner: Owner) -> Region {
+        assert!(map.len() >= layout.bytes() && (map.as_mut_ptr() as usize).is_multiple_of(64));
+        Region { map, layout, owner }
+    }
+
+    #[cfg(loom)]
+    pub(crate) fn new(layout: Layout, owner: Owner) -> Region {
+        Region { map: (0..layout.words).map(|_| Word::new(0)).collect(), layout, owner }
+    }
+
+    #[cfg(not(loom))]
+    #[inline]
+    pub(crate) fn words(&self) -> &[Word] {
+        // SAFETY: the mapping is at least `layout.words * 8` bytes long (asserted in `new`), starts
+        // on a page, is readable and writable, and lives as long as `self` does, which the returned
+        // slice borrows. Every access to it in this process is through these atomics; other
+        // processes that map the same file are outside the language's model and use atomics too.
+        // Any bit pattern is an AtomicU64. If the file is cut short while it is mapped, an access
+        // raises SIGBUS, which ends the process: it is not undefined.
+        unsafe { std::slice::from_raw_parts(self.map.as_mut_ptr().cast::<Word>(), self.layout.words) }
+    }
+
+    #[cfg(loom)]
+    pub(crate) fn words(&self) -> &[Word] {
+        &self.map
+    }
+
+    #[inline]
+    pub(crate) fn word(&self, at: usize) -> &Word {
+        &self.words()[at]
+    }
+
+    /// Loads a word that no ordering hangs on: it is read under the lock that guards it, or
+    /// between the two reads of a generation.
+    #[inline]
+    pub(crate) fn get(&self, at: usize) -> u64 {
+        self.word(at).load(Ordering::Relaxed)
+    }
+
+    /// Stores a word under the lock that guards it.
+    #[inline]
+    pub(crate) fn set(&self, at: usize, value: u64) {
+        self.word(at).store(value, Ordering::Relaxed);
+    }
+
+    /// Adds to a word under the lock that guards it.
+    #[inline]
+    pub(crate) fn add(&self, at: usize, by: u64) {
+        self.set(at, self.get(at).wrapping_add(by));
+    }
+
+    /// Takes from a word under the lock that guards it, not below zero.
+    #[inline]
+    pub(crate) fn sub(&self, at: usize, by: u64) {
+        self.set(at, self.get(at).saturating_sub(by));
+    }
+
+    /// The `index`-th 32-bit half of the words from `at` on.
+    #[inline]
+    pub(crate) fn get_half(&self, at: usize, index: usize) -> u32 {
+        (self.get(at + index / 2) >> (index % 2 * 32)) as u32
+    }
+
+    /// Stores a 32-bit half under the lock that guards its word.
+    #[inline]
+    pub(crate) fn set_half(&self, at: usize, index: usize, value: u32) {
+        let (at, shift) = (at + index / 2, index % 2 * 32);
+        let others = self.get(at) & !(u64::from(u32::MAX) << shift);
+        self.set(at, others | u64::from(value) << shift);
+    }
+
+    /// Asks the processor to fetch the line of a word that will be needed soon.
+    #[inline]
+    pub(crate) fn prefetch(&self, at: usize) {
+        #[cfg(all(target_arch = "x86_64", not(loom), not(miri)))]
+        if let Some(word) = self.words().get(at) {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            // SAFETY: a hint about an address inside the mapping; it reads nothing.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(word).cast()) }
+        }
+        #[cfg(not(all(target_arch = "x86_64", not(loom), not(miri))))]
+        let _ = at;
+    }
+}
+
+// SAFETY: the mapping is memory that belongs to no thread; all access to it is atomic.
+#[cfg(not(loom))]
+unsafe impl Send for Region {}
+// SAFETY: as above.
+#[cfg(not(loom))]
+unsafe impl Sync for Region {}

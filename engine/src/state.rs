@@ -1,0 +1,176 @@
+//! What a session's state is: a pure function of (record, policy, now).
+//!
+//! The engine, the models and the replay all ask this file and nothing else. It has no atomics
+//! and no clock. The rules, with every sum saturating at *never*:
+//!
+//! ```text
+//! hard   = min(start + lifetime, token expiry)        a limit that is off is never
+//! soft   = last + idle
+//! end_at = min(hard, soft + grace)
+//!
+//!   ended mark set   Ended(cause of the mark), at the time the mark carries
+//!   now >= end_at    Ended at end_at; Lifetime or Token when hard <= soft + grace, else Idle
+//!   now >= soft      Grace
+//!   otherwise        Active
+//! ```
+//!
+//! Deadlines are exclusive: at exactly `last + idle` the session is over (NIST SP 800-63B speaks of
+//! "inactivity lasting 30 minutes or longer").
+
+use crate::cause::{Cause, End};
+use crate::policy::{Policy, Retain};
+use crate::time::{Span, Tick};
+
+/// What the state of a session depends on besides its policy.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Life {
+    /// Start, or last re-authentication.
+    pub start: Tick,
+    /// Last activity; not before `start`.
+    pub last: Tick,
+    /// Token expiry, or never.
+    pub token: Tick,
+    /// Set once the session was ended.
+    pub mark: Option<End>,
+}
+
+/// The points in time at which a session's state changes if nothing else happens.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Deadlines {
+    /// Lifetime or token, whichever is earlier.
+    pub hard: Tick,
+    /// The idle timeout, where grace begins.
+    pub soft: Tick,
+    /// The end.
+    pub end: End,
+}
+
+/// State of a session at one moment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum State {
+    /// Usable.
+    Active,
+    /// Past the idle timeout, not gone yet.
+    Grace,
+    /// Over.
+    Ended(End),
+}
+
+/// The deadlines of a life under a policy. The mark plays no part.
+#[must_use]
+pub fn deadlines(life: &Life, policy: &Policy) -> Deadlines {
+    let limit = |from: Tick, span: Span| if span.is_off() { Tick::NEVER } else { from.after(span) };
+    let by_lifetime = limit(life.start, policy.lifetime);
+    let hard = by_lifetime.min(life.token);
+    let soft = limit(life.last, policy.idle);
+    let idle_out = soft.after(policy.grace);
+    let end = if hard <= idle_out {
+        End { at: hard, cause: if by_lifetime <= life.token { Cause::Lifetime } else { Cause::Token } }
+    } else {
+        End { at: idle_out, cause: Cause::Idle }
+    };
+    Deadlines { hard, soft, end }
+}
+
+/// The state of a life under a policy at `now`.
+#[must_use]
+pub fn state(life: &Life, policy: &Policy, now: Tick) -> State {
+    if let Some(end) = life.mark {
+        return State::Ended(end);
+    }
+    let deadlines = deadlines(life, policy);
+    if now >= deadlines.end.at {
+        State::Ended(deadlines.end)
+    } else if now >= deadlines.soft {
+        State::Grace
+    } else {
+        State::Active
+    }
+}
+
+/// Until when the record of a session that ended at `end` is kept; at the most until the last tick.
+#[must_use]
+pub fn keep_until(life: &Life, policy: &Policy, end: End) -> Tick {
+    let until = match policy.retain {
+        Retain::For(span) => end.at.after(span),
+        Retain::UntilHardLimit => {
+            let hard = deadlines(life, policy).hard;
+            if hard.is_never() { end.at.after(Span::DAY) } else { hard.max(end.at) }
+        }
+    };
+    until.min(Tick::LAST)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::GraceMode;
+
+    fn at(millis: u64) -> Tick {
+        Tick::from_millis(millis)
+    }
+
+    fn ms(millis: u64) -> Span {
+        Span::from_millis(millis)
+    }
+
+    fn life(start: u64, last: u64) -> Life {
+        Life { start: at(start), last: at(last), token: Tick::NEVER, mark: None }
+    }
+
+    fn ended(cause: Cause, millis: u64) -> State {
+        State::Ended(End { cause, at: at(millis) })
+    }
+
+    #[test]
+    fn at_exactly_last_plus_idle_the_session_is_over() {
+        let policy = Policy::new().idle(ms(100));
+        assert_eq!(state(&life(0, 50), &policy, at(149)), State::Active);
+        assert_eq!(state(&life(0, 50), &policy, at(150)), ended(Cause::Idle, 150));
+    }
+
+    #[test]
+    fn an_end_is_recorded_at_its_deadline_however_late_it_is_noticed() {
+        let policy = Policy::new().idle(ms(100));
+        assert_eq!(state(&life(0, 50), &policy, Tick::LAST), ended(Cause::Idle, 150));
+    }
+
+    #[test]
+    fn grace_follows_idle_and_the_hard_limit_cuts_it_short() {
+        let policy = Policy::new().idle(ms(100)).lifetime(ms(130)).grace(ms(50), GraceMode::Resume);
+        assert_eq!(state(&life(0, 0), &policy, at(100)), State::Grace);
+        assert_eq!(state(&life(0, 0), &policy, at(129)), State::Grace);
+        assert_eq!(state(&life(0, 0), &policy, at(130)), ended(Cause::Lifetime, 130));
+    }
+
+    #[test]
+    fn when_hard_and_idle_fall_together_the_hard_limit_is_the_cause() {
+        let policy = Policy::new().idle(ms(100)).lifetime(ms(100));
+        assert_eq!(state(&life(0, 0), &policy, at(100)), ended(Cause::Lifetime, 100));
+        let token = Life { token: at(100), ..life(0, 0) };
+        assert_eq!(state(&token, &Policy::new().idle(ms(100)), at(100)), ended(Cause::Token, 100));
+    }
+
+    #[test]
+    fn the_mark_wins_over_every_deadline() {
+        let end = End { cause: Cause::Logout, at: at(7) };
+        let marked = Life { mark: Some(end), ..life(0, 0) };
+        assert_eq!(state(&marked, &Policy::new().idle(ms(5)), at(3)), State::Ended(end));
+    }
+
+    #[test]
+    fn a_limit_that_is_off_is_never_reached() {
+        let policy = Policy::new().lifetime(ms(10)).grace(ms(99), GraceMode::Resume);
+        assert_eq!(state(&life(0, 0), &policy, at(9)), State::Active);
+        assert_eq!(state(&life(0, 0), &policy, at(10)), ended(Cause::Lifetime, 10));
+    }
+
+    #[test]
+    fn an_ended_record_is_kept_until_the_hard_limit_or_a_day() {
+        let end = End { cause: Cause::Logout, at: at(50) };
+        let policy = Policy::new().idle(ms(100)).lifetime(ms(1000));
+        assert_eq!(keep_until(&life(0, 0), &policy, end), at(1000));
+        assert_eq!(keep_until(&life(0, 0), &Policy::new().idle(ms(100)), end), at(50).after(Span::DAY));
+        assert_eq!(keep_until(&life(0, 0), &policy.retain(Retain::For(ms(3))), end), at(53));
+    }
+}

@@ -1,0 +1,207 @@
+//! What changes a session that is there: re-authentication, a new id, the end.
+
+use crate::cause::{Cause, End};
+use crate::error::{ChangeError, RotateError, StartError};
+use crate::key::{Key, Subject};
+use crate::policies::PolicyId;
+use crate::policy::OnFull;
+use crate::record::{Birth, Kind, View};
+use crate::shard::{Shard, judge};
+use crate::state::{State, deadlines};
+use crate::table::Table;
+use crate::table::start::Incarnation;
+use crate::table::touch::{Located, remembered_until};
+use crate::time::{Span, Tick};
+use crate::wheel::LIVE;
+
+/// Looks at a session that changes hands between finding and locking it.
+const LOOKS: usize = 8;
+/// Records of one shard that `end_all` looks at before it lets others have the lock.
+const BATCH: usize = 128;
+
+/// Which sessions [`Table::end_all`] ends: those for which everything that is set holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Filter {
+    /// Those under this policy.
+    pub policy: Option<PolicyId>,
+    /// Those that started, or were last re-authenticated, before this tick.
+    pub started_before: Option<Tick>,
+    /// Those whose last activity was before this tick.
+    pub idle_since: Option<Tick>,
+}
+
+impl Filter {
+    fn matches(&self, view: &View) -> bool {
+        let life = view.life();
+        self.policy.is_none_or(|policy| policy.0 == view.control.policy())
+            && self.started_before.is_none_or(|tick| life.start < tick)
+            && self.idle_since.is_none_or(|tick| life.last < tick)
+    }
+}
+
+/// What a rotation did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Rotated {
+    /// Until when the old id answers as the new one.
+    pub old_until: Tick,
+}
+
+impl From<StartError> for RotateError {
+    fn from(error: StartError) -> RotateError {
+        match error {
+            StartError::Full => RotateError::Full,
+            _ => RotateError::Taken,
+        }
+    }
+}
+
+impl Table {
+    /// The user has proved presence: restarts idle and lifetime of a session that is `Active` or in
+    /// `Grace`, and sets a new token expiry if there is one.
+    ///
+    /// Issue a new id as well ([`Table::rotate`]; OWASP ASVS 5.0, 7.2.4).
+    ///
+    /// # Errors
+    /// [`ChangeError`]; the session is as it was then.
+    pub fn reauthenticate(&self, key: Key, token: Option<Tick>, now: Tick) -> Result<(), ChangeError> {
+        let now = now.as_now();
+        self.change(key, now, |shard, slot, view| {
+            if token.is_some_and(|token| token <= now) {
+                return Err(ChangeError::TokenExpired);
+            }
+            self.region.restart(slot, token, now);
+            // The restart may have brought the end nearer, by a token that expires sooner.
+            if let (Some(view), Some(rules)) = (self.region.view(slot), self.region.rules(view.control.policy())) {
+                shard.file(slot, LIVE, deadlines(&view.life(), &rules.policy).end.at);
+            }
+            Ok(())
+        })
+    }
+
+    /// Ends a session. Its id is dead from this call on, for every process.
+    ///
+    /// # Errors
+    /// [`ChangeError::Unknown`], or [`ChangeError::Ended`] when it had ended already.
+    pub fn end(&self, key: Key, cause: Cause, now: Tick) -> Result<(), ChangeError> {
+        let now = now.as_now();
+        self.change(key, now, |shard, slot, view| {
+            let policy = self.region.rules(view.control.policy()).map(|rules| rules.policy).unwrap_or_default();
+            shard.end(slot, view, End { cause, at: now }, &policy, now);
+            Ok(())
+        })
+    }
+
+    /// Ends all sessions of a subject; says how many. Costs what the subject has, not what the
+    /// table holds. Sessions whose start has not returned when this is called may be missed.
+    pub fn end_subject(&self, subject: Subject, cause: Cause, now: Tick) -> u64 {
+        let now = now.as_now();
+        let ended = self.incarnations_of(subject).into_iter().filter(|one| self.end_incarnation(*one, cause, now));
+        ended.count() as u64
+    }
+
+    pub(crate) fn incarnations_of(&self, subject: Subject) -> Vec<Incarnation> {
+        if subject == Subject::NONE {
+            return Vec::new();
+        }
+        let subjects = self.region.subjects(subject);
+        subjects.sessions(subject).map(|slot| (slot, self.region.control(slot).generation())).collect()
+    }
+
+    /// Ends all sessions that match; says how many. Looks at every record of the region, in steps
+    /// between which others get their turn.
+    pub fn end_all(&self, filter: &Filter, cause: Cause, now: Tick) -> u64 {
+        let now = now.as_now();
+        let mut ended = 0;
+        for first in (0..self.region.layout.all_slots()).step_by(BATCH) {
+            let last = (first + BATCH).min(self.region.layout.all_slots());
+            for slot in first..last {
+                let is_meant =
+                    |view: &View| view.control.kind() == Kind::Session && view.mark().is_none() && filter.matches(view);
+                if let Some(view) = self.region.view(slot).filter(is_meant) {
+                    ended += u64::from(self.end_incarnation((slot, view.control.generation()), cause, now));
+                }
+            }
+        }
+        ended
+    }
+
+    /// Gives a session a new id, against fixation: `new` becomes its key, and for `overlap` from now
+    /// on `old` answers as the new one, for requests that are in flight; then `old` has ended.
+    /// Everything else about the session stays as it is.
+    ///
+    /// # Errors
+    /// [`RotateError`]; the session is as it was then.
+    pub fn rotate(&self, old: Key, new: Key, overlap: Span, now: Tick) -> Result<Rotated, RotateError> {
+        let now = now.as_now();
+        let region = &self.region;
+        let (from, to) = (region.shard_of(old), region.shard_of(new));
+        // Two locks of one kind are taken in the order of their numbers.
+        let first = region.lock_shard(from.min(to));
+        let second = (from != to).then(|| region.lock_shard(from.max(to)));
+        let second = second.as_ref().unwrap_or(&first);
+        let (from, to) = if from <= to { (&first, second) } else { (second, &first) };
+
+        let (slot, view) = from.settled(old, now).ok_or(RotateError::Unknown)?;
+        match view.mark() {
+            Some(end) if view.control.kind() == Kind::Alias && end.at > now => return Err(RotateError::Rotated),
+            Some(end) => return Err(RotateError::Ended(end)),
+            None => {}
+        }
+        let rules = region.rules(view.control.policy()).ok_or(RotateError::Unknown)?;
+        self.refuse_taken(to, new, now)?;
+        if !to.make_room(now, rules.policy.on_full == OnFull::EvictEnded) {
+            return Err(RotateError::Full);
+        }
+        let life = view.life();
+        let birth = Birth {
+            key: new,
+            policy: view.control.policy(),
+            start: life.start,
+            last: life.last,
+            token: life.token,
+            binding: view.binding(),
+            subject: view.subject(),
+        };
+        let old_until = now.after(overlap).min(Tick::LAST);
+        let target = if birth.subject == Subject::NONE {
+            to.insert(&birth, &rules).ok_or(RotateError::Full)?
+        } else {
+            let subjects = region.subjects(birth.subject);
+            let target = to.insert(&birth, &rules).ok_or(RotateError::Full)?;
+            subjects.link(target, birth.subject);
+            subjects.unlink(slot, birth.subject);
+            target
+        };
+        from.make_alias(slot, &view, target, old_until, &rules.policy, now);
+        Ok(Rotated { old_until })
+    }
+
+    /// Finds a live session, also through an alias, locks its shard and changes it.
+    fn change(
+        &self,
+        key: Key,
+        now: Tick,
+        how: impl Fn(&Shard<'_>, usize, &View) -> Result<(), ChangeError>,
+    ) -> Result<(), ChangeError> {
+        for _ in 0..LOOKS {
+            let (slot, seen, via) = match self.region.locate(key, now) {
+                Located::Session(slot, view, via) => (slot, view, via),
+                Located::Dead(end) => return Err(ChangeError::Ended(end)),
+                Located::Unknown => return Err(ChangeError::Unknown),
+            };
+            let shard = self.region.lock_shard(slot / self.region.layout.slots);
+            let Some(view) = self.region.view(slot).filter(|view| view.control.same_session(seen.control)) else {
+                continue;
+            };
+            let unknown = via.map_or(ChangeError::Unknown, ChangeError::Ended);
+            let Some(rules) = self.region.rules(view.control.policy()) else { return Err(unknown) };
+            let judged = judge(&rules, &view, now);
+            if let State::Ended(end) = judged.state {
+                let remembered = remembered_until(&view, &judged.policy, end) > now;
+                return Err(if remembered { ChangeError::Ended(end) } else { unknown });
+            }
+            return how(&shard, slot, &view);
+        }
+        Err(ChangeError::Unknown)
+    }
+}

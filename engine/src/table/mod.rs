@@ -1,0 +1,245 @@
+//! The public face: a table of sessions, and one file for each group of its verbs.
+
+mod advance;
+mod change;
+mod check;
+mod copy;
+mod list;
+mod start;
+mod touch;
+
+use std::path::Path;
+use std::sync::atomic::AtomicUsize;
+
+pub use advance::Advance;
+pub use change::{Filter, Rotated};
+pub use check::Damage;
+pub use list::SessionInfo;
+pub use start::{Start, Started};
+pub use touch::{Batched, Left, Mismatch, Verdict};
+
+use crate::backing::{self, Config};
+use crate::cause::Cause;
+use crate::error::{CreateError, OpenError, PolicyError};
+use crate::events::EventReader;
+use crate::key::{Binding, Key, Secret, Subject};
+use crate::layout::header;
+use crate::policies::PolicyId;
+use crate::policy::Policy;
+use crate::region::Region;
+use crate::shard::field;
+use crate::time::Tick;
+
+/// A table of sessions in a region.
+///
+/// Every verb takes `&self` and may be called from any thread; a file region may be used by
+/// several processes at once, each of which opens it for itself. Every verb takes `now`, a time
+/// that the caller reads from a clock that does not go backwards, in milliseconds since the
+/// region's epoch; callers may disagree about it by their lag without harm.
+pub struct Table {
+    pub(crate) region: Region,
+    secret: Secret,
+    /// Where the next `advance` begins, so that a small budget reaches every shard.
+    turn: AtomicUsize,
+}
+
+/// What a table has counted, and what it holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Stats {
+    /// Sessions the region has room for.
+    pub capacity: u64,
+    /// Bytes of the region.
+    pub bytes: u64,
+    /// Records in use: live sessions and ended ones that are still kept.
+    pub used: u64,
+    /// Sessions that were not ended yet. Those whose time has come since the last advance count.
+    pub live: u64,
+    /// Sessions started.
+    pub started: u64,
+    /// Sessions ended, by cause, in the order of [`Cause::ALL`].
+    pub ended: [u64; 9],
+    /// Sessions that got a new id.
+    pub rotated: u64,
+    /// Starts that were refused because the region was full.
+    pub refused_full: u64,
+    /// Starts that were refused because the subject had enough sessions.
+    pub refused_limited: u64,
+    /// Requests that presented another binding than their session's.
+    pub mismatches: u64,
+    /// Events written since the region was created.
+    pub events: u64,
+    /// Times that something was rebuilt because its last user had died in the middle.
+    pub recoveries: u64,
+}
+
+impl Stats {
+    /// Sessions ended, whatever the cause.
+    #[must_use]
+    pub fn ended_in_all(&self) -> u64 {
+        self.ended.iter().sum()
+    }
+
+    /// Sessions ended for one cause.
+    #[must_use]
+    pub fn ended_by(&self, cause: Cause) -> u64 {
+        self.ended[cause as usize - 1]
+    }
+}
+
+impl Table {
+    fn new(region: Region) -> Table {
+        let secret = Secret(std::array::from_fn(|word| region.get(header::SECRET + word)));
+        Table { region, secret, turn: AtomicUsize::new(0) }
+    }
+
+    /// A table in memory of this process's own. Memory is taken as it is used.
+    ///
+    /// # Errors
+    /// [`CreateError`] when the configuration is out of range or the system has no address space.
+    pub fn private(config: &Config) -> Result<Table, CreateError> {
+        backing::private(config).map(Table::new)
+    }
+
+    /// Creates a region file with mode 0600, which other processes of this user can open. The file
+    /// has holes and takes room as it is used. It must be on a file system of this machine.
+    ///
+    /// # Errors
+    /// [`CreateError::Exists`] when there is something at `path`, which is then left alone;
+    /// [`CreateError`] otherwise.
+    pub fn create(path: &Path, config: &Config) -> Result<Table, CreateError> {
+        backing::create(path, config).map(Table::new)
+    }
+
+    /// Opens a region file that another process has created, or this one has before.
+    ///
+    /// # Errors
+    /// [`OpenError`] when it is a symbolic link, another user's, readable by others, truncated,
+    /// damaged, of another version, or from before the machine's last boot.
+    pub fn open(path: &Path) -> Result<Table, OpenError> {
+        backing::open(path, false).map(Table::new)
+    }
+
+    /// Opens the region file at `path`, or creates it when there is none. Of several processes that
+    /// do this at once, one creates it and the others open what it made.
+    ///
+    /// # Errors
+    /// As [`Table::create`] and [`Table::open`].
+    pub fn open_or_create(path: &Path, config: &Config) -> Result<Table, CreateError> {
+        match Table::create(path, config) {
+            Err(CreateError::Exists { .. }) => {
+                Ok(Table::new(backing::open(path, config.huge_pages).map_err(CreateError::Open)?))
+            }
+            other => other,
+        }
+    }
+
+    /// The key of a session id. About 0.1 us; the id is not kept anywhere.
+    #[must_use]
+    pub fn key(&self, id: &[u8]) -> Key {
+        self.secret.key(id)
+    }
+
+    /// The digest of a user's name; [`Subject::NONE`] for an empty one.
+    #[must_use]
+    pub fn subject(&self, name: &[u8]) -> Subject {
+        self.secret.subject(name)
+    }
+
+    /// The digest of what a session is bound to; [`Binding::NONE`] for nothing.
+    #[must_use]
+    pub fn binding(&self, what: &[u8]) -> Binding {
+        self.secret.binding(what)
+    }
+
+    /// What [`Config::epoch`] said when the region was created.
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.region.get(header::EPOCH)
+    }
+
+    /// Adds a policy, or changes the one of this name for all sessions that live under it.
+    ///
+    /// A change applies at once: the next touch of any session sees it, and a session that had
+    /// ended under the old policy before `now` stays ended. The timer catches up in the calls of
+    /// [`Table::advance`] that follow, which look at every record once, within their budgets.
+    ///
+    /// # Errors
+    /// [`PolicyError`] when the policy makes no sense, the name is empty or longer than 31 bytes,
+    /// there are 64 policies already, or this one changed three times and the timer has not caught
+    /// up yet ([`PolicyError::Busy`]).
+    pub fn set_policy(&self, name: &str, policy: &Policy, now: Tick) -> Result<PolicyId, PolicyError> {
+        self.region.set_policy(name, policy, now.as_now())
+    }
+
+    /// The policy of this name.
+    #[must_use]
+    pub fn policy_id(&self, name: &str) -> Option<PolicyId> {
+        self.region.policy_by_name(name).map(|id| PolicyId(id as u8))
+    }
+
+    /// What a policy says now.
+    #[must_use]
+    pub fn policy(&self, id: PolicyId) -> Option<Policy> {
+        self.region.rules(id.0).map(|rules| rules.policy)
+    }
+
+    /// All policies, by number.
+    pub fn policies(&self) -> impl Iterator<Item = (PolicyId, String, Policy)> + '_ {
+        (0..crate::layout::POLICIES).filter_map(|id| {
+            let name = self.region.policy_name(id)?;
+            let rules = self.region.rules(id as u8)?;
+            Some((PolicyId(id as u8), name, rules.policy))
+        })
+    }
+
+    /// A reader that begins with the oldest event that is still there.
+    #[must_use]
+    pub fn events(&self) -> EventReader<'_> {
+        let oldest = self.region.event_head().saturating_sub(self.region.layout.events as u64 - 1);
+        EventReader::new(&self.region, oldest)
+    }
+
+    /// A reader that goes on where [`EventReader::cursor`] said.
+    #[must_use]
+    pub fn events_from(&self, cursor: u64) -> EventReader<'_> {
+        EventReader::new(&self.region, cursor)
+    }
+
+    /// A reader of what happens from now on.
+    #[must_use]
+    pub fn new_events(&self) -> EventReader<'_> {
+        EventReader::new(&self.region, self.region.event_head())
+    }
+
+    /// What the table has counted. The figures are read one after the other while others go on.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let region = &self.region;
+        let sum = |of: usize| (0..region.layout.shards).map(|shard| region.get(region.layout.shard(shard) + of)).sum();
+        Stats {
+            capacity: region.layout.capacity,
+            bytes: region.layout.bytes() as u64,
+            used: sum(field::USED),
+            live: sum(field::LIVE),
+            started: sum(field::STARTED),
+            ended: Cause::ALL.map(|cause| sum(field::ENDED + cause as usize)),
+            rotated: sum(field::ROTATED),
+            refused_full: region.get(header::REFUSED_FULL),
+            refused_limited: region.get(header::REFUSED_LIMITED),
+            mismatches: region.get(header::MISMATCHES),
+            events: region.event_head(),
+            recoveries: region.get(header::RECOVERIES),
+        }
+    }
+}
+
+impl std::fmt::Debug for Table {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Table").field("layout", &self.region.layout).finish_non_exhaustive()
+    }
+}
+
+/// Adds to a counter that no lock guards.
+pub(crate) fn bump(region: &Region, at: usize) {
+    region.word(at).fetch_add(1, crate::atomic::Ordering::Relaxed);
+}

@@ -1,0 +1,262 @@
+//! Touch and peek: is the session alive, and for how long. Wait-free.
+
+use crate::cause::{Cause, End};
+use crate::key::{Binding, Key};
+use crate::layout::header;
+use crate::policies::PolicyId;
+use crate::policy::{GraceMode, OnMismatch, Policy};
+use crate::record::{Kind, Moved, View};
+use crate::region::Region;
+use crate::shard::Judged;
+use crate::state::{Life, State, deadlines, keep_until};
+use crate::table::{Table, bump};
+use crate::time::{Span, Tick};
+
+/// Rotations that an old id is followed through during their overlaps.
+const HOPS: usize = 4;
+/// How far ahead `touch_many` asks for lines of the index, and for records.
+const AHEAD: usize = 16;
+
+/// How much time a session has. What is off is [`Span::NEVER`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Left {
+    /// Until the idle timeout; zero in grace.
+    pub idle: Span,
+    /// Until the lifetime is over.
+    pub lifetime: Span,
+    /// Until the token expires.
+    pub token: Span,
+    /// Until the session ends if nothing happens: the least of the above, and grace.
+    pub end: Span,
+    /// Since its start or last re-authentication.
+    pub age: Span,
+    /// The policy it lives under.
+    pub policy: PolicyId,
+    /// It was presented without what it is bound to, and the policy only logs that.
+    pub mismatch: bool,
+}
+
+/// A session was presented without what it is bound to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Mismatch {
+    /// Whether that has ended the session.
+    pub ended: bool,
+}
+
+/// What a touch or a peek answers. Only `Active`, and `Grace` under a policy with
+/// [`GraceMode::Resume`], let a request pass.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    /// The session goes on.
+    Active(Left),
+    /// The session is past its idle timeout and not gone yet. Under [`GraceMode::Resume`] a touch
+    /// has brought it back, and the time left is what it has now; under [`GraceMode::Reauth`]
+    /// nothing has changed, and the user has to prove presence.
+    Grace(Left),
+    /// It has ended.
+    Ended(End),
+    /// It was presented without what it is bound to.
+    Mismatch(Mismatch),
+    /// No session has this key, or none that is still remembered.
+    Unknown,
+}
+
+/// One session to touch in a batch, and its answer.
+#[derive(Clone, Copy, Debug)]
+pub struct Batched {
+    /// The session.
+    pub key: Key,
+    /// What was presented with it.
+    pub presented: Binding,
+    /// The answer.
+    pub verdict: Verdict,
+}
+
+impl Batched {
+    /// A touch of `key`, to be answered.
+    #[must_use]
+    pub fn new(key: Key, presented: Binding) -> Batched {
+        Batched { key, presented, verdict: Verdict::Unknown }
+    }
+}
+
+fn left(life: &Life, policy: &Policy, id: u8, now: Tick, mismatch: bool) -> Left {
+    // A clock that lags must not promise more than a limit allows.
+    let now = now.max(life.last);
+    let all = deadlines(life, policy);
+    let by_lifetime = if policy.lifetime.is_off() { Tick::NEVER } else { life.start.after(policy.lifetime) };
+    Left {
+        idle: all.soft.since(now),
+        lifetime: by_lifetime.since(now),
+        token: life.token.since(now),
+        end: all.end.at.since(now),
+        age: now.since(life.start),
+        policy: PolicyId(id),
+        mismatch,
+    }
+}
+
+/// Where a key leads.
+pub(crate) enum Located {
+    /// A session, and the end of the alias that led to it, if one did.
+    Session(usize, View, Option<End>),
+    /// It was rotated, the overlap is over, and the end is remembered.
+    Dead(End),
+    Unknown,
+}
+
+impl Region {
+    /// The session that a key stands for at `now`: its own, or during the overlap after a rotation
+    /// that of the new key.
+    #[inline]
+    pub(crate) fn locate(&self, key: Key, now: Tick) -> Located {
+        let Some((mut slot, mut view)) = self.find(key) else { return Located::Unknown };
+        let mut via = None;
+        for _ in 0..HOPS {
+            if view.control.kind() != Kind::Alias {
+                return Located::Session(slot, view, via);
+            }
+            let end = view.mark().unwrap_or(End { cause: Cause::Rotated, at: Tick::NEVER });
+            if view.kept_until() <= now {
+                return via.map_or(Located::Unknown, Located::Dead);
+            }
+            if end.at <= now {
+                return Located::Dead(end);
+            }
+            via = Some(end);
+            let (target, generation) = view.target();
+            match self.view_at(target) {
+                Some(next) if next.control.generation() == generation => (slot, view) = (target, next),
+                _ => return Located::Dead(end),
+            }
+        }
+        via.map_or(Located::Unknown, Located::Dead)
+    }
+
+    /// A record by a number that came out of the region.
+    pub(crate) fn view_at(&self, slot: usize) -> Option<View> {
+        if slot < self.layout.all_slots() { self.view(slot) } else { None }
+    }
+}
+
+impl Table {
+    /// Decides whether a session may go on at `now`, and counts as activity if it may.
+    ///
+    /// Wait-free: no lock, no allocation, no system call, a bounded number of steps, whatever
+    /// others do; except that a wrong binding under [`OnMismatch::End`] ends the session, which
+    /// takes its shard's lock.
+    ///
+    /// `presented` is what the request proved to have; [`Binding::NONE`] for nothing. A session
+    /// that is bound is not passed without its binding.
+    #[inline]
+    pub fn touch(&self, key: Key, presented: Binding, now: Tick) -> Verdict {
+        self.look(key, presented, now.as_now(), true)
+    }
+
+    /// Answers as [`Table::touch`] would and changes nothing.
+    #[inline]
+    #[must_use]
+    pub fn peek(&self, key: Key, presented: Binding, now: Tick) -> Verdict {
+        self.look(key, presented, now.as_now(), false)
+    }
+
+    /// Touches many sessions, asking for their memory ahead of time. Each is answered as
+    /// [`Table::touch`] would answer it.
+    pub fn touch_many(&self, batch: &mut [Batched], now: Tick) {
+        let now = now.as_now();
+        for first in batch.iter().take(AHEAD) {
+            self.prefetch_index(first.key);
+        }
+        for first in batch.iter().take(AHEAD / 2) {
+            self.prefetch_record(first.key);
+        }
+        for this in 0..batch.len() {
+            if let Some(next) = batch.get(this + AHEAD) {
+                self.prefetch_index(next.key);
+            }
+            if let Some(next) = batch.get(this + AHEAD / 2) {
+                self.prefetch_record(next.key);
+            }
+            batch[this].verdict = self.look(batch[this].key, batch[this].presented, now, true);
+        }
+    }
+
+    #[inline]
+    fn prefetch_index(&self, key: Key) {
+        let region = &self.region;
+        region.prefetch(region.index(region.shard_of(key)).home_word(key.0[0]));
+    }
+
+    /// Asks for the first record whose tag matches, which nearly always is the right one.
+    #[inline]
+    fn prefetch_record(&self, key: Key) {
+        let region = &self.region;
+        let shard = region.shard_of(key);
+        if let Some(position) = region.index(shard).find(region, key.0[0], Some) {
+            region.prefetch(region.layout.record(shard * region.layout.slots + position));
+        }
+    }
+
+    #[inline]
+    fn look(&self, key: Key, presented: Binding, now: Tick, counts: bool) -> Verdict {
+        let region = &self.region;
+        let (slot, view, via) = match region.locate(key, now) {
+            Located::Session(slot, view, via) => (slot, view, via),
+            Located::Dead(end) => return Verdict::Ended(end),
+            Located::Unknown => return Verdict::Unknown,
+        };
+        // A policy that cannot be read is damage: nobody passes on its word.
+        let Some(judged) = region.judge(&view, now) else { return Verdict::Unknown };
+        if let State::Ended(end) = judged.state {
+            return self.ended(&view, &judged.policy, end, via, now);
+        }
+        let mut mismatch = false;
+        if view.binding() != Binding::NONE && view.binding() != presented {
+            if counts {
+                bump(region, header::MISMATCHES);
+            }
+            match judged.policy.on_mismatch {
+                OnMismatch::Deny => return Verdict::Mismatch(Mismatch { ended: false }),
+                OnMismatch::End => {
+                    let ended = counts && self.end(view.key, Cause::Binding, now).is_ok();
+                    return Verdict::Mismatch(Mismatch { ended });
+                }
+                OnMismatch::Log => mismatch = true,
+            }
+        }
+        let mut life = view.life();
+        let resumes = judged.state == State::Active || judged.policy.grace_mode == GraceMode::Resume;
+        if counts && resumes {
+            if region.move_last(slot, &view, now) == Moved::Frozen {
+                // Its time came, by another's clock, between our look and our step.
+                let now_frozen = region.view(slot).filter(|again| again.control.same_session(view.control));
+                return match now_frozen.and_then(|again| Some((again, region.judge(&again, now)?))) {
+                    Some((again, Judged { state: State::Ended(end), policy })) => {
+                        self.ended(&again, &policy, end, via, now)
+                    }
+                    _ => via.map_or(Verdict::Unknown, Verdict::Ended),
+                };
+            }
+            life.last = life.last.max(now);
+        }
+        let left = left(&life, &judged.policy, view.control.policy(), now, mismatch);
+        match judged.state {
+            State::Grace => Verdict::Grace(left),
+            _ => Verdict::Active(left),
+        }
+    }
+
+    /// An end, as long as its record is kept, whether or not the timer has forgotten it yet.
+    fn ended(&self, view: &View, policy: &Policy, end: End, via: Option<End>, now: Tick) -> Verdict {
+        if remembered_until(view, policy, end) > now {
+            Verdict::Ended(end)
+        } else {
+            via.map_or(Verdict::Unknown, Verdict::Ended)
+        }
+    }
+}
+
+/// Until when the record of a session that ended is kept.
+pub(crate) fn remembered_until(view: &View, policy: &Policy, end: End) -> Tick {
+    if view.mark().is_some() { view.kept_until() } else { keep_until(&view.life(), policy, end) }
+}
