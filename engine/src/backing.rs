@@ -1,15 +1,16 @@
 //! Where a region's memory comes from: this process's own, or a file that several map.
 
-use std::fs::{File, OpenOptions};
+#[cfg(not(loom))]
+mod file;
+
 use std::io;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
 
-use memmap2::{MmapOptions, MmapRaw};
+#[cfg(not(loom))]
+pub(crate) use file::{create, open};
 
-use crate::error::{CreateError, OpenError};
+use crate::error::CreateError;
 use crate::key::Secret;
-use crate::layout::{HEADER, Layout, MAGIC, MOST_CAPACITY, MOST_EVENTS, VERSION, header};
+use crate::layout::{Layout, MAGIC, MOST_CAPACITY, MOST_EVENTS, VERSION, header};
 use crate::owner::Owner;
 use crate::region::Region;
 
@@ -96,147 +97,27 @@ fn initialise(region: &Region, config: &Config, secret: Secret) {
 }
 
 /// Creates a region in memory of this process's own. Its pages are taken when they are first used.
+#[cfg(not(loom))]
 pub(crate) fn private(config: &Config) -> Result<Region, CreateError> {
     let layout = config.layout()?;
-    let map = MmapOptions::new().len(layout.bytes()).map_anon().map_err(CreateError::System)?;
-    let map = MmapRaw::from(map);
+    let map = memmap2::MmapOptions::new().len(layout.bytes()).map_anon().map_err(CreateError::System)?;
+    let map = memmap2::MmapRaw::from(map);
     advise(&map, config.huge_pages);
     let region = Region::new(map, layout, Owner::private());
     initialise(&region, config, config.secret().map_err(CreateError::System)?);
     Ok(region)
 }
 
-/// Creates a region file. It appears at `path` whole or not at all.
-pub(crate) fn create(path: &Path, config: &Config) -> Result<Region, CreateError> {
-    let layout = config.layout()?;
-    let io = |source| CreateError::Io { path: path.into(), source };
-    let (unfinished, file) = temporary(path).map_err(io)?;
-    let result = (|| {
-        check_space(path, &file, layout.bytes() as u64)?;
-        file.set_len(layout.bytes() as u64).map_err(io)?;
-        let map = MmapOptions::new().len(layout.bytes()).map_raw(&file).map_err(io)?;
-        let region = Region::new(map, layout, Owner::private());
-        initialise(&region, config, config.secret().map_err(CreateError::System)?);
-        // Unlike a rename, a link replaces nothing that somebody else made meanwhile.
-        std::fs::hard_link(&unfinished, path).map_err(|source| match source.kind() {
-            io::ErrorKind::AlreadyExists => CreateError::Exists { path: path.into() },
-            _ => CreateError::Io { path: path.into(), source },
-        })
-    })();
-    let _ = std::fs::remove_file(&unfinished);
-    result?;
-    Ok(open(path, config.huge_pages)?)
-}
-
-fn temporary(path: &Path) -> io::Result<(PathBuf, File)> {
-    let mut random = [0; 8];
-    getrandom::fill(&mut random).map_err(io::Error::other)?;
-    let mut name = path.as_os_str().to_owned();
-    name.push(format!(".{:016x}.new", u64::from_le_bytes(random)));
-    let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&name)?;
-    Ok((name.into(), file))
-}
-
-/// A file with holes that meets a full file system kills the process that fills them: better to be
-/// refused now.
-fn check_space(path: &Path, file: &File, needed: u64) -> Result<(), CreateError> {
-    let Ok(system) = nix::sys::statvfs::fstatvfs(file) else { return Ok(()) };
-    let free = system.blocks_available().saturating_mul(system.fragment_size());
-    if free < needed {
-        return Err(CreateError::NoSpace { path: path.into(), needed, free });
-    }
-    Ok(())
-}
-
-/// Opens a region file that exists.
-pub(crate) fn open(path: &Path, huge_pages: bool) -> Result<Region, OpenError> {
-    let io = |source| OpenError::Io { path: path.into(), source };
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_CLOEXEC | nix::libc::O_NONBLOCK)
-        .open(path)
-        .map_err(|source| match source.raw_os_error() {
-            Some(nix::libc::ELOOP) => OpenError::Symlink { path: path.into() },
-            _ if path.is_dir() => OpenError::NotAFile { path: path.into() },
-            _ => io(source),
-        })?;
-    let meta = file.metadata().map_err(io)?;
-    let me = nix::unistd::geteuid().as_raw();
-    if !meta.is_file() {
-        return Err(OpenError::NotAFile { path: path.into() });
-    }
-    if meta.uid() != me {
-        return Err(OpenError::Owner { path: path.into(), owner: meta.uid(), me });
-    }
-    if meta.mode() & 0o077 != 0 {
-        return Err(OpenError::Mode { path: path.into(), mode: meta.mode() & 0o777 });
-    }
-    let layout = read_layout(&file, meta.len()).map_err(|error| match error {
-        ReadLayout::Io(source) => io(source),
-        ReadLayout::Refused(error) => error,
-    })?;
-    let map = MmapOptions::new().len(layout.bytes()).map_raw(&file).map_err(io)?;
-    advise(&map, huge_pages);
-    let mut region = Region::new(map, layout, Owner::private());
-    if region.get(header::SUM) != checksum(&region) {
-        return Err(OpenError::Header { what: "its checksum" });
-    }
-    if region.get(header::BOOT) != boot_marker() {
-        return Err(OpenError::OtherBoot);
-    }
-    let claimed = Owner::claim(file, region.words()).map_err(io)?;
-    region.owner = claimed.ok_or(OpenError::TooManyProcesses { most: crate::layout::OWNERS as u64 })?;
+/// The same on loom's atomics.
+#[cfg(loom)]
+pub(crate) fn private(config: &Config) -> Result<Region, CreateError> {
+    let region = Region::new(config.layout()?, Owner::private());
+    initialise(&region, config, config.secret().map_err(CreateError::System)?);
     Ok(region)
 }
 
-enum ReadLayout {
-    Io(io::Error),
-    Refused(OpenError),
-}
-
-/// Reads the geometry from the file, not from the mapping, so that a short file is never touched
-/// beyond its end.
-fn read_layout(file: &File, bytes: u64) -> Result<Layout, ReadLayout> {
-    use std::os::unix::fs::FileExt;
-    if bytes == 0 {
-        return Err(ReadLayout::Refused(OpenError::Unfinished));
-    }
-    if bytes < (HEADER * 8) as u64 {
-        return Err(ReadLayout::Refused(OpenError::Length { bytes, expected: (HEADER * 8) as u64 }));
-    }
-    let mut head = [0; (header::SUM + 1) * 8];
-    file.read_exact_at(&mut head, 0).map_err(ReadLayout::Io)?;
-    let word = |at: usize| head[at * 8..at * 8 + 8].iter().rev().fold(0, |all, byte| all << 8 | u64::from(*byte));
-    check_header(word, bytes).map_err(ReadLayout::Refused)
-}
-
-/// What a header must say to be one of ours, given the length of what it heads.
-fn check_header(word: impl Fn(usize) -> u64, bytes: u64) -> Result<Layout, OpenError> {
-    if word(header::MAGIC) != MAGIC {
-        return Err(OpenError::Magic);
-    }
-    if word(header::VERSION) != VERSION {
-        return Err(OpenError::Version { found: word(header::VERSION), expected: VERSION });
-    }
-    let (capacity, events) = (word(header::CAPACITY), word(header::EVENTS));
-    if !(1..=MOST_CAPACITY).contains(&capacity) {
-        return Err(OpenError::Header { what: "its capacity" });
-    }
-    if !(16..=MOST_EVENTS).contains(&events) {
-        return Err(OpenError::Header { what: "the size of its event ring" });
-    }
-    let layout = Layout::new(capacity, events);
-    if word(header::WORDS) != layout.words as u64 || word(header::GEOMETRY) != layout.geometry() {
-        return Err(OpenError::Header { what: "its geometry" });
-    }
-    if bytes != layout.bytes() as u64 {
-        return Err(OpenError::Length { bytes, expected: layout.bytes() as u64 });
-    }
-    Ok(layout)
-}
-
-fn advise(map: &MmapRaw, huge_pages: bool) {
+#[cfg(not(loom))]
+fn advise(map: &memmap2::MmapRaw, huge_pages: bool) {
     if huge_pages {
         // A hint: a kernel without such pages does as well with small ones.
         let _ = map.advise(memmap2::Advice::HugePage);

@@ -38,7 +38,6 @@
 #![deny(unsafe_code)]
 
 mod atomic;
-#[cfg(not(loom))]
 mod backing;
 mod cause;
 mod error;
@@ -47,6 +46,8 @@ mod index;
 mod key;
 mod layout;
 mod lock;
+#[cfg(all(test, loom))]
+mod models;
 mod owner;
 mod policies;
 mod policy;

@@ -107,6 +107,22 @@ impl Region {
         Policy::unpack(std::array::from_fn(|word| self.get(at + word)))
     }
 
+    /// The policy when no older versions of it are remembered, which is nearly always.
+    #[inline(always)]
+    pub(crate) fn only_version(&self, id: u8) -> Option<Policy> {
+        let id = usize::from(id);
+        if id >= POLICIES {
+            return None;
+        }
+        let head = self.head(id);
+        if !head.exists() || head.older() != 0 {
+            return None;
+        }
+        let policy = self.read_version(self.version(id, head.sequence()));
+        fence(Ordering::Acquire);
+        (self.get(self.layout.policy(id)) == head.0).then_some(policy)
+    }
+
     /// Reads a policy without a lock. `None` when there is none, or when it changed at every attempt.
     #[inline]
     pub(crate) fn rules(&self, id: u8) -> Option<Rules> {

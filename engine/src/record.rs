@@ -151,6 +151,7 @@ impl View {
         })
     }
 
+    #[inline(always)]
     pub(crate) fn life(&self) -> Life {
         let start = self.start();
         let of_this_session = (self.last & !FROZEN) >> TICK_BITS == tag(self.control);

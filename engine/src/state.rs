@@ -58,6 +58,7 @@ pub enum State {
 
 /// The deadlines of a life under a policy. The mark plays no part.
 #[must_use]
+#[inline(always)]
 pub fn deadlines(life: &Life, policy: &Policy) -> Deadlines {
     let limit = |from: Tick, span: Span| if span.is_off() { Tick::NEVER } else { from.after(span) };
     let by_lifetime = limit(life.start, policy.lifetime);
@@ -74,6 +75,7 @@ pub fn deadlines(life: &Life, policy: &Policy) -> Deadlines {
 
 /// The state of a life under a policy at `now`.
 #[must_use]
+#[inline(always)]
 pub fn state(life: &Life, policy: &Policy, now: Tick) -> State {
     if let Some(end) = life.mark {
         return State::Ended(end);

@@ -376,3 +376,147 @@ impl Timer<'_> {
         self.region.get(self.field(pool::STALE))
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::backing::{self, Config};
+    use crate::time::Span;
+
+    /// Where clocks begin: the epoch, and just before a digit of every level turns over.
+    fn origins() -> Vec<u64> {
+        let edges = (0..LEVELS as u32).map(|level| (1_u64 << (level * 6 + 6).min(47)) - 3);
+        [0, 1, 1_700_000_000_000].into_iter().chain(edges).chain([Tick::LAST.as_millis() - 200_000]).collect()
+    }
+
+    fn timer_at(region: &Region, origin: u64) -> Timer<'_> {
+        let timer = Timer { region, shard: 0 };
+        timer.clear();
+        for wheel in [LIVE, KEPT] {
+            // A clock may be anywhere; only the engine never turns it back.
+            timer.set_clock(wheel, Tick::from_millis(origin));
+        }
+        timer
+    }
+
+    /// Advances to `now` as the shard does, and says what fired when.
+    fn advance(timer: Timer<'_>, now: Tick, due: &[Tick], mut fired: impl FnMut(usize, Tick)) -> usize {
+        let mut steps = 0;
+        while let Some((list, start)) = timer.next(LIVE).filter(|(_, start)| *start <= now) {
+            timer.set_clock(LIVE, start);
+            while let Some(entry) = timer.pop(list).unwrap() {
+                steps += 1;
+                if due[entry.slot()] <= start {
+                    fired(entry.slot(), start);
+                } else {
+                    assert!(timer.push(timer.list_for(LIVE, due[entry.slot()]), entry).unwrap());
+                }
+            }
+        }
+        steps
+    }
+
+    #[test]
+    fn everything_fires_at_its_tick_from_every_origin_and_over_every_distance() {
+        let region = backing::private(&Config::new(2000)).unwrap();
+        for origin in origins() {
+            let timer = timer_at(&region, origin);
+            let distances = (0..48).flat_map(|bit| [(1_u64 << bit) - 1, 1 << bit, (1 << bit) + 1, (1 << bit) * 3 / 2]);
+            let due: Vec<_> =
+                distances.map(|distance| Tick::from_millis(origin.saturating_add(distance)).min(Tick::LAST)).collect();
+            for (slot, due) in due.iter().enumerate() {
+                assert!(timer.push(timer.list_for(LIVE, *due), Entry::new(slot, 0)).unwrap());
+            }
+            let mut fired = vec![None; due.len()];
+            let steps = advance(timer, Tick::LAST, &due, |slot, when| fired[slot] = Some(when));
+            for (slot, due) in due.iter().enumerate() {
+                assert_eq!(fired[slot], Some(*due), "from {origin}");
+            }
+            assert!(steps <= due.len() * LEVELS, "an entry goes down at most once a level");
+            assert!(timer.next(LIVE).is_none());
+        }
+    }
+
+    #[test]
+    fn nothing_fires_before_its_tick_however_the_clock_gets_there() {
+        let region = backing::private(&Config::new(2000)).unwrap();
+        for origin in origins() {
+            let timer = timer_at(&region, origin);
+            let due: Vec<_> = (0..400_u64)
+                .map(|n| Tick::from_millis(origin).after(Span::from_millis(n * n % 90_001)).min(Tick::LAST))
+                .collect();
+            for (slot, due) in due.iter().enumerate() {
+                timer.push(timer.list_for(LIVE, *due), Entry::new(slot, 0)).unwrap();
+            }
+            let mut left = due.len();
+            let mut now = Tick::from_millis(origin);
+            for step in [0_u64, 1, 1, 62, 1, 63, 4000, 97, 1, 59_999, 40_000, 300_000] {
+                now = now.after(Span::from_millis(step)).min(Tick::LAST);
+                advance(timer, now, &due, |slot, when| {
+                    assert_eq!(when, due[slot]);
+                    left -= 1;
+                });
+                let ahead = due.iter().filter(|due| **due > now).count();
+                assert_eq!(left, ahead, "at {now:?} from {origin}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_due_at_the_last_tick_fires_at_the_last_tick() {
+        let region = backing::private(&Config::new(100)).unwrap();
+        let timer = timer_at(&region, 12_345);
+        timer.push(timer.list_for(LIVE, Tick::LAST), Entry::new(1, 0)).unwrap();
+        let due = [Tick::ZERO, Tick::LAST];
+        advance(timer, Tick::from_millis(Tick::LAST.as_millis() - 1), &due, |_, _| panic!("not yet"));
+        let mut fired = false;
+        advance(timer, Tick::LAST, &due, |_, when| fired = when == Tick::LAST);
+        assert!(fired);
+    }
+
+    #[test]
+    fn what_is_overdue_when_it_is_filed_fires_at_once() {
+        let region = backing::private(&Config::new(100)).unwrap();
+        let timer = timer_at(&region, 5000);
+        let list = timer.list_for(LIVE, Tick::from_millis(7));
+        assert_eq!(timer.start_of(list), Tick::from_millis(5000));
+    }
+
+    #[test]
+    fn stale_entries_stay_few_and_the_pool_never_runs_dry_under_churn() {
+        use crate::key::{Binding, Subject};
+        use crate::policy::{Policy, Retain};
+        use crate::record::Birth;
+
+        let region = backing::private(&Config::new(3000)).unwrap();
+        let policy = |idle| Policy::new().idle(Span::from_millis(idle)).retain(Retain::For(Span::OFF));
+        let ids = [28_800_000_u64, 900_000, 60_000, 5]
+            .map(|idle| region.set_policy(&idle.to_string(), &policy(idle), Tick::ZERO).unwrap());
+        let mut most = 0;
+        for round in 0..200_000_u64 {
+            let now = Tick::from_millis(round / 50);
+            let shard = region.lock_shard(0);
+            let id = ids[(round * 7 % 4) as usize];
+            let birth = Birth {
+                key: crate::key::Key([round.wrapping_mul(0x9e37_79b9_7f4a_7c15), round]),
+                policy: id.number(),
+                start: now,
+                last: now,
+                token: Tick::NEVER,
+                binding: Binding::NONE,
+                subject: Subject::NONE,
+            };
+            let rules = region.rules(id.number()).unwrap();
+            assert!(shard.make_room(now, false));
+            let slot = shard.insert(&birth, &rules).unwrap();
+            // Logged out at once: the entry that is left behind lies hours ahead.
+            let view = region.view(slot).unwrap();
+            let end = crate::cause::End { cause: crate::cause::Cause::Logout, at: now };
+            shard.end(slot, &view, end, &rules.policy, now);
+            most = most.max(shard.timer.stale());
+        }
+        let slots = region.layout.slots as u64;
+        assert!(most > slots / 16, "the churn makes enough of them to matter: {most}");
+        assert!(most <= slots / 8, "{most} of {slots}");
+    }
+}

@@ -80,6 +80,7 @@ impl Batched {
     }
 }
 
+#[inline(always)]
 fn left(life: &Life, policy: &Policy, id: u8, now: Tick, mismatch: bool) -> Left {
     // A clock that lags must not promise more than a limit allows.
     let now = now.max(life.last);
@@ -197,7 +198,7 @@ impl Table {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn look(&self, key: Key, presented: Binding, now: Tick, counts: bool) -> Verdict {
         let region = &self.region;
         let (slot, view, via) = match region.locate(key, now) {
@@ -227,8 +228,9 @@ impl Table {
         let mut life = view.life();
         let resumes = judged.state == State::Active || judged.policy.grace_mode == GraceMode::Resume;
         if counts && resumes {
-            if region.move_last(slot, &view, now) == Moved::Frozen {
-                // Its time came, by another's clock, between our look and our step.
+            if region.move_last(slot, &view, now) != Moved::Done {
+                // Its time came, by another's clock, between our look and our step; it may be
+                // forgotten already, and its record another's.
                 let now_frozen = region.view(slot).filter(|again| again.control.same_session(view.control));
                 return match now_frozen.and_then(|again| Some((again, region.judge(&again, now)?))) {
                     Some((again, Judged { state: State::Ended(end), policy })) => {
