@@ -1,0 +1,306 @@
+//! Decides, on the first lines, in which format a log is, and where its time and its key are.
+
+use super::clf::{self, Clf};
+use super::columns::{self, Columns, Fields};
+use super::error::{InputError, Names};
+use super::json::{Json, Paths};
+use super::lines::Blocks;
+use super::names::{self, Preset};
+use super::quoting::without_returns;
+use super::{FormatChoice, Options, Parser, time};
+use serde_json::Value;
+
+/// How many lines are looked at.
+const LOOK: usize = 1000;
+/// One line in so many has to be of a format for the log to be of it: stray lines are common.
+const SHARE: usize = 4;
+
+/// How a log is to be read.
+pub(crate) struct Plan {
+    pub(crate) parser: Parser,
+    pub(crate) format: String,
+    pub(crate) note: Option<String>,
+    pub(crate) key: String,
+    /// Fields to name when the key turns out to be in no line.
+    pub(crate) known: Names,
+}
+
+/// The first lines of a log.
+struct Look<'a> {
+    options: &'a Options,
+    file: &'a str,
+    text: &'a [u8],
+    lines: Vec<&'a [u8]>,
+}
+
+/// `text` holds the first whole lines of `file`.
+pub(crate) fn plan(options: &Options, file: &str, text: &[u8]) -> Result<Plan, InputError> {
+    let lines = text.split(|&byte| byte == b'\n').map(without_returns).filter(|line| !line.is_empty());
+    let look = Look { options, file, text, lines: lines.take(LOOK).collect() };
+    match options.format {
+        FormatChoice::Clf => look.clf(),
+        FormatChoice::Json => look.json(),
+        FormatChoice::Csv => look.columns(b','),
+        FormatChoice::Tsv => look.columns(b'\t'),
+        FormatChoice::Auto => look.auto(),
+    }
+}
+
+impl Look<'_> {
+    fn auto(&self) -> Result<Plan, InputError> {
+        let looked = self.lines.len();
+        if looked == 0 {
+            return Err(InputError::NoLines { files: self.file.into() });
+        }
+        let share = |count| format!("{count} of the first {looked} lines read so");
+        let clf = self.lines.iter().filter(|line| clf::shape(line).is_some()).count();
+        let json = self.objects().len();
+        let (plan, how) = if self.options.columns.is_none() && clf > 0 && clf >= json && clf * SHARE >= looked {
+            (self.clf()?, share(clf))
+        } else if self.options.columns.is_none() && json > 0 && json * SHARE >= looked {
+            (self.json()?, share(json))
+        } else {
+            let delimiter = self
+                .delimiter()
+                .ok_or_else(|| InputError::NotRecognised { file: self.file.into(), tried: "clf, json, csv and tsv" })?;
+            (self.columns(delimiter)?, "by its first line".into())
+        };
+        let chosen = plan.note.map(|note| format!("; {note}")).unwrap_or_default();
+        Ok(Plan { note: Some(format!("format {}: {how}{chosen}", plan.format)), ..plan })
+    }
+
+    fn unused(&self, option: &'static str, given: bool, format: &str) -> Result<(), InputError> {
+        match given {
+            true => Err(InputError::OptionUnused { option, format: format.into() }),
+            false => Ok(()),
+        }
+    }
+
+    fn clf(&self) -> Result<Plan, InputError> {
+        let shapes: Vec<_> = self.lines.iter().filter_map(|line| clf::shape(line)).collect();
+        let most = |count: usize| count * 2 > shapes.len();
+        let virtual_host = most(shapes.iter().filter(|shape| shape.virtual_host).count());
+        let combined = most(shapes.iter().filter(|shape| shape.combined).count());
+        let kind = match combined {
+            _ if shapes.is_empty() => "clf",
+            true => "combined",
+            false => "common",
+        };
+        let format = format!("{kind}{}", if virtual_host { " with virtual host" } else { "" });
+        self.unused("--time", self.options.time.is_some(), &format)?;
+        self.unused("--columns", self.options.columns.is_some(), &format)?;
+        let typed = self.options.key.as_deref().unwrap_or("ip");
+        let key = match typed {
+            "ip" => clf::Key::Ip,
+            "ident" => clf::Key::Ident,
+            "user" => clf::Key::User,
+            "ip+ua" if kind != "common" => clf::Key::IpAgent,
+            other => {
+                let available = if kind == "common" { "ip, user, ident" } else { "ip, user, ip+ua, ident" };
+                return Err(InputError::KeyUnavailable { key: other.into(), format, available });
+            }
+        };
+        let parser = Parser::Clf(Clf::new(key, virtual_host));
+        Ok(Plan { parser, format, note: None, key: typed.into(), known: Names(Vec::new()) })
+    }
+
+    /// The lines that are JSON objects.
+    fn objects(&self) -> Vec<Value> {
+        let candidates = self.lines.iter().filter(|line| line.trim_ascii_start().starts_with(b"{"));
+        let parse = |line: &&[u8]| serde_json::from_str(&String::from_utf8_lossy(line)).ok();
+        candidates.filter_map(parse).filter(Value::is_object).collect()
+    }
+
+    fn json(&self) -> Result<Plan, InputError> {
+        self.unused("--columns", self.options.columns.is_some(), "json")?;
+        let objects = self.objects();
+        let mut fields = Vec::new();
+        for object in &objects {
+            list_fields(object, "", &mut fields);
+        }
+        let has = |name: &&str| fields.iter().any(|known| known == name);
+        let is = |preset: &&Preset| preset.known_by.0.iter().any(has) && preset.known_by.1.iter().any(has);
+        let preset = names::PRESETS.iter().find(is);
+        // A preset's names stand in for each other from line to line; of the usual names one is chosen for all.
+        let choose = |preset: Option<&[&str]>, usual: &[&str], fits: &dyn Fn(&str) -> bool| -> Vec<String> {
+            if objects.is_empty() {
+                return usual.iter().map(|name| name.to_string()).collect();
+            }
+            let from_preset: Vec<_> =
+                preset.unwrap_or_default().iter().filter(|n| has(n)).map(|n| n.to_string()).collect();
+            if !from_preset.is_empty() {
+                return from_preset;
+            }
+            let known = usual.iter().filter_map(|name| fields.iter().find(|field| field.eq_ignore_ascii_case(name)));
+            let known: Vec<_> = known.collect();
+            known
+                .iter()
+                .find(|name| fits(name))
+                .or(known.first())
+                .map(|name| vec![name.to_string()])
+                .unwrap_or_default()
+        };
+        let is_time =
+            |name: &str| objects.iter().filter_map(|object| dig(object, name)).any(|value| value_time(value).is_some());
+        let ip = || choose(preset.map(|p| p.ip), names::IP, &|_| true);
+        let agent = || choose(preset.map(|p| p.agent), names::AGENT, &|_| true);
+
+        let names = || Names(fields.clone());
+        let (file, noun) = (self.file.to_string(), "field");
+        let time = match &self.options.time {
+            Some(name) if objects.is_empty() || objects.iter().any(|object| dig(object, name).is_some()) => {
+                vec![name.clone()]
+            }
+            Some(name) => {
+                let (option, name) = ("--time", name.clone());
+                return Err(InputError::UnknownField { file, noun, option, name, names: names() });
+            }
+            None => choose(preset.map(|p| p.time), names::TIME, &is_time),
+        };
+        if time.is_empty() {
+            return Err(InputError::NoTimeField { file, noun, names: names() });
+        }
+        let typed = self.options.key.as_deref().unwrap_or("ip");
+        let (key, agent, role) = match typed {
+            name if self.options.key.is_some() && has(&name) => (vec![name.to_string()], None, ""),
+            "ip" => (ip(), None, "the client's address"),
+            "user" => (choose(preset.map(|p| p.user), names::USER, &|_| true), None, "the user"),
+            "ip+ua" => (ip(), Some(agent()), "the client's address and user agent"),
+            path => (vec![path.to_string()], None, ""),
+        };
+        if key.is_empty() || agent.as_ref().is_some_and(Vec::is_empty) {
+            return Err(InputError::NoKeyField { file, noun, role, names: names() });
+        }
+        let format = preset.map_or("json".to_string(), |preset| format!("json ({})", preset.name));
+        let unseen =
+            !objects.is_empty() && !key.iter().any(|name| objects.iter().any(|object| dig(object, name).is_some()));
+        let mut notes = Vec::new();
+        if self.options.time.is_none() {
+            notes.push(format!("time from {}", time.join(" or ")));
+        }
+        if key != [typed] || agent.is_some() {
+            let agent = agent.iter().flatten().map(|name| format!(" with {name}"));
+            notes.push(format!("key from {}{}", key.join(" or "), agent.collect::<String>()));
+        }
+        if unseen {
+            notes.push(format!("none of the first lines has `{}`", key.join(" or ")));
+        }
+        let paths = Paths { time, key, agent: agent.unwrap_or_default() };
+        let note = (!notes.is_empty()).then(|| notes.join(", "));
+        Ok(Plan { parser: Parser::Json(Json::new(&paths)), format, note, key: typed.into(), known: names() })
+    }
+
+    /// The first records, whatever they hold.
+    fn records(&self, delimiter: u8) -> Vec<Vec<String>> {
+        let mut records = Vec::new();
+        let Ok(mut blocks) = Blocks::new(self.text) else { return records };
+        while records.len() < LOOK
+            && let Ok(Some(record)) = if delimiter == b',' { blocks.next_record(b',') } else { blocks.next_line() }
+        {
+            records
+                .extend(record.bytes.filter(|r| !without_returns(r).is_empty()).map(|r| columns::split(r, delimiter)));
+        }
+        records
+    }
+
+    /// Comma or tab, when the first line looks like a header or has as many fields as there are --columns.
+    fn delimiter(&self) -> Option<u8> {
+        let first = *self.lines.first()?;
+        let count = |delimiter| first.iter().filter(|&&byte| byte == delimiter).count();
+        let delimiter = if count(b'\t') >= count(b',') { b'\t' } else { b',' };
+        if let Some(columns) = &self.options.columns {
+            return (count(delimiter) > 0 || columns.len() == 1).then_some(delimiter);
+        }
+        let records = self.records(delimiter);
+        let header = records.first().filter(|header| header.len() > 1)?;
+        let named = self.options.time.iter().any(|name| columns::find(header, name).is_some());
+        let usual = names::TIME.iter().any(|name| columns::find(header, name).is_some());
+        // A header has names only, and as many as the lines after it have fields.
+        let is_name = |cell: &String| {
+            !cell.trim().is_empty()
+                && cell.len() < 64
+                && time::guess(cell.as_bytes()).is_none()
+                && !cell.contains(['/', '"', '='])
+        };
+        let even = records.get(1).is_none_or(|record| record.len() == header.len());
+        let table = header.iter().all(is_name) && even && !first.starts_with(b"#");
+        (named || usual || table).then_some(delimiter)
+    }
+
+    fn columns(&self, delimiter: u8) -> Result<Plan, InputError> {
+        let format = if delimiter == b',' { "csv" } else { "tsv" };
+        let records = self.records(delimiter);
+        let (header, data) = match (&self.options.columns, &records[..]) {
+            (Some(names), all) => (names.clone(), all),
+            (None, [header, data @ ..]) => (header.clone(), data),
+            (None, []) => return Err(InputError::NoHeader { file: self.file.into() }),
+        };
+        let is_time = |name: &str| {
+            let at = columns::find(&header, name);
+            data.iter().filter_map(|record| record.get(at?)).any(|cell| time::guess(cell.as_bytes()).is_some())
+        };
+        let choose = |usual: &[&str], fits: &dyn Fn(&str) -> bool| -> Option<String> {
+            let known: Vec<_> =
+                usual.iter().filter_map(|name| columns::find(&header, name)).map(|at| &header[at]).collect();
+            known.iter().find(|name| fits(name)).or(known.first()).map(|name| name.to_string())
+        };
+        let names = || Names(header.clone());
+        let (file, noun) = (self.file.to_string(), "column");
+        let Some(time) = self.options.time.clone().or_else(|| choose(names::TIME, &is_time)) else {
+            return Err(InputError::NoTimeField { file, noun, names: names() });
+        };
+        let typed = self.options.key.as_deref().unwrap_or("ip");
+        let ip = || choose(names::IP, &|_| true);
+        let (key, agent, role) = match typed {
+            name if header.iter().any(|known| known == name) => (Some(name.to_string()), None, ""),
+            "ip" => (ip(), None, "the client's address"),
+            "user" => (choose(names::USER, &|_| true), None, "the user"),
+            "ip+ua" => {
+                let agent = choose(names::AGENT, &|_| true);
+                (ip().filter(|_| agent.is_some()), agent, "the client's address and user agent")
+            }
+            name => (Some(name.to_string()), None, ""),
+        };
+        let Some(key) = key else { return Err(InputError::NoKeyField { file, noun, role, names: names() }) };
+        let mut notes = Vec::new();
+        if self.options.time.is_none() {
+            notes.push(format!("time from {time}"));
+        }
+        if key != typed {
+            notes.push(format!(
+                "key from {key}{}",
+                agent.iter().map(|name| format!(" with {name}")).collect::<String>()
+            ));
+        }
+        let mut parser = Columns::new(delimiter, Fields { time, key, agent });
+        parser.place(self.file, &header)?;
+        let note = (!notes.is_empty()).then(|| notes.join(", "));
+        Ok(Plan { parser: Parser::Columns(parser), format: format.into(), note, key: typed.into(), known: names() })
+    }
+}
+
+/// Adds the dotted names of all that is no object. A name may hold dots itself; `dig` finds it all the same.
+fn list_fields(value: &Value, prefix: &str, fields: &mut Vec<String>) {
+    let Value::Object(map) = value else { return };
+    for (name, value) in map {
+        let path = format!("{prefix}{name}");
+        match value {
+            Value::Object(inner) if !inner.is_empty() => list_fields(value, &format!("{path}."), fields),
+            _ if fields.contains(&path) => {}
+            _ => fields.push(path),
+        }
+    }
+}
+
+/// The value at a dotted path.
+fn dig<'v>(object: &'v Value, path: &str) -> Option<&'v Value> {
+    object.get(path).or_else(|| path.split('.').try_fold(object, |value, name| value.get(name)))
+}
+
+fn value_time(value: &Value) -> Option<i64> {
+    match value {
+        Value::String(text) => time::guess(text.as_bytes()),
+        Value::Number(number) => number.as_i64().map_or_else(|| time::float(number.as_f64()?), time::integer),
+        _ => None,
+    }
+}

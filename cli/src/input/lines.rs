@@ -1,0 +1,319 @@
+//! Lines and csv records out of big blocks, in bounded memory.
+
+use super::quoting::Quote;
+use memchr::memchr;
+use std::io::{self, ErrorKind, Read};
+
+/// How much is asked of the source at a time.
+const BLOCK: usize = 256 << 10;
+/// The longest line, and the longest csv record, that is looked at.
+pub(crate) const LONGEST: usize = 1 << 20;
+
+/// One line or record without its line break. `bytes` is `None` for what is too long to be read.
+#[derive(Debug, PartialEq, Eq, Clone, Copy)]
+pub(crate) struct Record<'a> {
+    /// The number of its first line, from 1.
+    pub(crate) number: u64,
+    pub(crate) bytes: Option<&'a [u8]>,
+}
+
+pub(crate) struct Blocks<R> {
+    pub(crate) source: R,
+    block: Vec<u8>,
+    start: usize,
+    end: usize,
+    finished: bool,
+    longest: usize,
+    /// Lines given so far.
+    pub(crate) lines: u64,
+    /// Where in the stream `start` is.
+    offset: u64,
+    /// Up to here in the stream quotes do not join lines, because a record that began before never ended.
+    unjoined: u64,
+}
+
+impl<R: Read> Blocks<R> {
+    /// Starts reading, and steps over a byte order mark.
+    pub(crate) fn new(source: R) -> io::Result<Blocks<R>> {
+        Blocks::sized(source, BLOCK, LONGEST)
+    }
+
+    pub(crate) fn sized(source: R, block: usize, longest: usize) -> io::Result<Blocks<R>> {
+        let block = vec![0; block.max(4)];
+        let (start, end, lines, offset, unjoined) = (0, 0, 0, 0, 0);
+        let mut blocks = Blocks { source, block, start, end, finished: false, longest, lines, offset, unjoined };
+        while blocks.end < 3 && !blocks.finished {
+            blocks.fill()?;
+        }
+        if blocks.block[..blocks.end].starts_with(b"\xef\xbb\xbf") {
+            blocks.start = 3;
+        }
+        Ok(blocks)
+    }
+
+    /// The whole lines that the first block holds, for a look before anything is read.
+    pub(crate) fn sample(&mut self) -> io::Result<&[u8]> {
+        loop {
+            let seen = &self.block[self.start..self.end];
+            let enough = seen.len() >= BLOCK / 2 && memchr(b'\n', seen).is_some();
+            if self.finished || enough || seen.len() > self.longest {
+                break;
+            }
+            self.fill()?;
+        }
+        let seen = &self.block[self.start..self.end];
+        let whole = if self.finished { seen.len() } else { memchr::memrchr(b'\n', seen).map_or(0, |at| at + 1) };
+        Ok(&seen[..whole])
+    }
+
+    /// Reads once more, and makes room for it. What is there keeps its distance from `start`.
+    #[cold]
+    fn fill(&mut self) -> io::Result<()> {
+        if self.start > 0 {
+            self.block.copy_within(self.start..self.end, 0);
+            self.end -= self.start;
+            self.start = 0;
+        }
+        if self.end == self.block.len() {
+            self.block.resize(self.block.len() * 2, 0);
+        }
+        let count = loop {
+            match self.source.read(&mut self.block[self.end..]) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                other => break other?,
+            }
+        };
+        self.end += count;
+        self.finished = count == 0;
+        Ok(())
+    }
+
+    /// The next line.
+    #[inline]
+    pub(crate) fn next_line(&mut self) -> io::Result<Option<Record<'_>>> {
+        let mut searched = 0;
+        loop {
+            let held = &self.block[self.start..self.end];
+            if let Some(at) = memchr(b'\n', &held[searched..]) {
+                return Ok(Some(self.take(searched + at, 1, 1)));
+            }
+            searched = held.len();
+            if searched > self.longest {
+                return self.skip_line().map(Some);
+            }
+            if self.finished {
+                return Ok(if searched > 0 { Some(self.take(searched, 0, 1)) } else { None });
+            }
+            self.fill()?;
+        }
+    }
+
+    /// The next csv record: a line, and the lines that quotes join to it.
+    #[inline]
+    pub(crate) fn next_record(&mut self, delimiter: u8) -> io::Result<Option<Record<'_>>> {
+        let (mut searched, mut done, mut lines) = (0, 0, 1);
+        let mut first_line = None;
+        let mut state = Quote::Start;
+        loop {
+            let held = &self.block[self.start..self.end];
+            let line_end = memchr(b'\n', &held[searched..]).map(|at| searched + at);
+            searched = held.len();
+            let end = match line_end {
+                Some(end) => end,
+                None if searched > self.longest => {
+                    return match first_line {
+                        Some(first) => Ok(Some(self.give_up(first))),
+                        None => self.skip_line().map(Some),
+                    };
+                }
+                None if !self.finished => {
+                    self.fill()?;
+                    continue;
+                }
+                None if searched == 0 => return Ok(None),
+                None => searched,
+            };
+            if end > self.longest {
+                return Ok(Some(match first_line {
+                    Some(first) => self.give_up(first),
+                    None => self.take(end, usize::from(line_end.is_some()), 1),
+                }));
+            }
+            let line = &held[done..end];
+            if state == Quote::Inside || memchr(b'"', line).is_some() {
+                state = state.after(line, delimiter);
+                if state == Quote::Inside && line_end.is_some() {
+                    if self.offset < self.unjoined {
+                        return Ok(Some(Record { bytes: None, ..self.take(end, 1, 1) }));
+                    }
+                    first_line.get_or_insert(end);
+                    (done, searched) = (end + 1, end + 1);
+                    lines += 1;
+                    continue;
+                }
+            }
+            // A record that ends with the file right behind a joined line break has no line more than those it joined.
+            let lines = if line_end.is_none() && done == end && lines > 1 { lines - 1 } else { lines };
+            return Ok(Some(self.take(end, usize::from(line_end.is_some()), lines)));
+        }
+    }
+
+    #[inline]
+    fn take(&mut self, length: usize, line_break: usize, lines: u64) -> Record<'_> {
+        let from = self.start;
+        self.advance(length + line_break);
+        let number = self.lines + 1;
+        self.lines += lines;
+        Record { number, bytes: (length <= self.longest).then(|| &self.block[from..from + length]) }
+    }
+
+    #[inline]
+    fn advance(&mut self, count: usize) {
+        self.start += count;
+        self.offset += count as u64;
+    }
+
+    /// The quotes of this record do not end in time. Its first line is given as unreadable, and the ones after it stand alone.
+    #[cold]
+    fn give_up(&mut self, first_line: usize) -> Record<'_> {
+        self.unjoined = self.offset + self.longest as u64;
+        Record { bytes: None, ..self.take(first_line, 1, 1) }
+    }
+
+    /// Drops what is held until a line break comes.
+    #[cold]
+    fn skip_line(&mut self) -> io::Result<Record<'_>> {
+        loop {
+            let held = &self.block[self.start..self.end];
+            let line_break = memchr(b'\n', held);
+            self.advance(line_break.map_or(held.len(), |at| at + 1));
+            if line_break.is_some() || self.finished {
+                self.lines += 1;
+                return Ok(Record { number: self.lines, bytes: None });
+            }
+            self.fill()?;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Gives at most so many bytes at a time.
+    struct Drip<'a>(&'a [u8], usize);
+
+    impl Read for Drip<'_> {
+        fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+            let count = self.1.min(self.0.len()).min(into.len());
+            into[..count].copy_from_slice(&self.0[..count]);
+            self.0 = &self.0[count..];
+            Ok(count)
+        }
+    }
+
+    type Owned = (u64, Option<Vec<u8>>);
+
+    fn cut(text: &[u8], block: usize, drip: usize, longest: usize, quotes: bool) -> Vec<Owned> {
+        let mut blocks = Blocks::sized(Drip(text, drip), block, longest).unwrap();
+        let mut all = Vec::new();
+        while let Some(record) = if quotes { blocks.next_record(b',') } else { blocks.next_line() }.unwrap() {
+            all.push((record.number, record.bytes.map(Vec::from)));
+        }
+        let all_lines =
+            text.iter().filter(|&&b| b == b'\n').count() + usize::from(text.last().is_some_and(|&b| b != b'\n'));
+        let only_mark = text == b"\xef\xbb\xbf";
+        assert_eq!(blocks.lines, if only_mark { 0 } else { all_lines as u64 });
+        all
+    }
+
+    fn shown(text: &str, longest: usize, quotes: bool) -> Vec<(u64, Option<String>)> {
+        let all = cut(text.as_bytes(), 4096, 4096, longest, quotes);
+        all.into_iter().map(|(number, bytes)| (number, bytes.map(|b| String::from_utf8(b).unwrap()))).collect()
+    }
+
+    fn some(number: u64, text: &str) -> (u64, Option<String>) {
+        (number, Some(text.into()))
+    }
+
+    #[test]
+    fn the_last_line_needs_no_line_break() {
+        assert_eq!(shown("a\n\nb", 9, false), [some(1, "a"), some(2, ""), some(3, "b")]);
+        assert_eq!(shown("a\n", 9, false), [some(1, "a")]);
+        assert_eq!(shown("", 9, false), []);
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_is_stepped_over() {
+        assert_eq!(shown("1234\n12345\n1", 4, false), [some(1, "1234"), (2, None), some(3, "1")]);
+        assert_eq!(shown("12345", 4, false), [(1, None)]);
+        assert_eq!(shown("12345\n1\n", 4, true), [(1, None), some(2, "1")]);
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_stepped_over() {
+        assert_eq!(shown("\u{feff}a\nb\n", 9, false), [some(1, "a"), some(2, "b")]);
+    }
+
+    #[test]
+    fn quotes_join_lines() {
+        assert_eq!(shown("a,\"b\nc\",d\ne\n", 99, true), [some(1, "a,\"b\nc\",d"), some(3, "e")]);
+        assert_eq!(shown("a\"b\nc\"\n", 99, true), [some(1, "a\"b"), some(2, "c\"")]);
+    }
+
+    #[test]
+    fn a_quote_that_never_closes_costs_one_line_when_much_follows() {
+        let text = "a,\"b\nc,d\ne,f\ng,h\n\"x\ny\"\n";
+        let lines = shown(text, 12, true);
+        assert_eq!(lines[..4], [(1, None), some(2, "c,d"), some(3, "e,f"), some(4, "g,h")]);
+        assert_eq!(lines[4..], [some(5, "\"x\ny\"")]);
+    }
+
+    #[test]
+    fn quotes_that_never_close_take_no_longer_than_others() {
+        let text = "x\",\"\n".repeat(1 << 19);
+        let mut blocks = Blocks::new(text.as_bytes()).unwrap();
+        while blocks.next_record(b',').unwrap().is_some() {}
+        assert_eq!(blocks.lines, 1 << 19);
+    }
+
+    #[test]
+    fn memory_stays_bounded_whatever_the_line() {
+        let text = vec![b'x'; 300_000];
+        let mut blocks = Blocks::sized(&text[..], 64, 1000).unwrap();
+        assert_eq!(blocks.next_line().unwrap(), Some(Record { number: 1, bytes: None }));
+        assert!(blocks.block.len() <= 4096, "{}", blocks.block.len());
+    }
+
+    #[test]
+    fn an_error_of_the_source_is_passed_on() {
+        struct Failing;
+        impl Read for Failing {
+            fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+                Err(io::Error::other("gone"))
+            }
+        }
+        let mut blocks = Blocks::sized((&b"whole line\nhalf a li"[..]).chain(Failing), 8, 100).unwrap();
+        assert!(blocks.next_line().unwrap().is_some());
+        assert_eq!(blocks.next_line().unwrap_err().to_string(), "gone");
+    }
+
+    proptest! {
+        #[test]
+        fn blocks_cut_at_any_place_give_the_same_lines(
+            text in prop::collection::vec(prop::sample::select(&b"ab,\"\"\n\n\r\xef\xbb\xbf\0"[..]), 0..200),
+            block in 1_usize..40, drip in 1_usize..9, longest in 1_usize..30, quotes: bool,
+        ) {
+            prop_assert_eq!(cut(&text, block, drip, longest, quotes), cut(&text, 4096, 4096, longest, quotes));
+        }
+
+        #[test]
+        fn records_agree_with_the_csv_crate(text in "[ab,\"\n]{0,60}") {
+            let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(text.as_bytes());
+            let expected = reader.byte_records().count();
+            let ours = cut(text.as_bytes(), 16, 7, 1000, true);
+            prop_assert_eq!(ours.iter().filter(|(_, bytes)| bytes.as_deref() != Some(b"")).count(), expected);
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! A file, a pipe or standard input as a stream of plain bytes, unpacked when its first bytes say it is packed.
+
+use super::error::InputError;
+use flate2::bufread::MultiGzDecoder;
+use std::fs::File;
+use std::io::{self, BufReader, Cursor, ErrorKind, Read};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+pub(crate) struct Source {
+    bytes: Box<dyn Read + Send>,
+    pub(crate) packing: Option<&'static str>,
+}
+
+impl Read for Source {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.bytes.read(into)
+    }
+}
+
+/// Counts what is read from the disk, for a progress bar.
+struct Counted<R> {
+    bytes: R,
+    progress: Arc<AtomicU64>,
+}
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let count = self.bytes.read(into)?;
+        self.progress.fetch_add(count as u64, Ordering::Relaxed);
+        Ok(count)
+    }
+}
+
+pub(crate) fn is_stdin(path: &Path) -> bool {
+    path.as_os_str() == "-"
+}
+
+/// The name of a file in messages.
+pub(crate) fn title(path: &Path) -> String {
+    if is_stdin(path) { "standard input".into() } else { path.display().to_string() }
+}
+
+/// Opens a file that is none of a directory or missing.
+pub(crate) fn open(path: &Path) -> Result<File, InputError> {
+    let failed = |cause| InputError::Open { file: title(path), cause };
+    let file = File::open(path).map_err(failed)?;
+    match file.metadata().map_err(failed)?.is_dir() {
+        true => Err(InputError::Directory { file: title(path) }),
+        false => Ok(file),
+    }
+}
+
+/// Looks at the first bytes and puts the decoder they ask for in front.
+pub(crate) fn unpack(
+    path: &Path,
+    bytes: impl Read + Send + 'static,
+    progress: &Arc<AtomicU64>,
+) -> Result<Source, InputError> {
+    let failed = |cause| InputError::Read { file: title(path), line: 0, cause };
+    let mut bytes = Counted { bytes, progress: Arc::clone(progress) };
+    let mut head = [0; 6];
+    let length = read_up_to(&mut bytes, &mut head).map_err(failed)?;
+    let head = head[..length].to_vec();
+    let foreign = |packing, tool| Err(InputError::Packing { file: title(path), packing, tool });
+    match head[..] {
+        [0xfd, b'7', b'z', b'X', b'Z', 0] => return foreign("xz", "xzcat"),
+        [b'B', b'Z', b'h', b'1'..=b'9', 0x31, 0x41] => return foreign("bzip2", "bzcat"),
+        [b'P', b'K', 3, 4, ..] => return foreign("zip", "unzip -p"),
+        _ => {}
+    }
+    let gzip = head.starts_with(&[0x1f, 0x8b]);
+    // A zstd file may begin with a skippable frame instead of one with data.
+    let zstd = matches!(head[..], [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..]);
+    let bytes = Cursor::new(head).chain(bytes);
+    Ok(if gzip {
+        Source { bytes: Box::new(MultiGzDecoder::new(BufReader::with_capacity(1 << 16, bytes))), packing: Some("gzip") }
+    } else if zstd {
+        let decoder = zstd::stream::read::Decoder::new(bytes).map_err(failed)?;
+        Source { bytes: Box::new(decoder), packing: Some("zstd") }
+    } else {
+        Source { bytes: Box::new(bytes), packing: None }
+    })
+}
+
+fn read_up_to(bytes: &mut impl Read, into: &mut [u8]) -> io::Result<usize> {
+    let mut length = 0;
+    while length < into.len() {
+        match bytes.read(&mut into[length..]) {
+            Ok(0) => break,
+            Ok(count) => length += count,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(length)
+}
+
+/// Tells a damaged archive from a disk that cannot be read: only the latter has an error of the operating system.
+pub(crate) fn broken(path: &Path, packing: Option<&'static str>, line: u64, cause: io::Error) -> InputError {
+    match packing {
+        Some(packing) if cause.raw_os_error().is_none() => {
+            InputError::Damaged { file: title(path), packing, line, cause }
+        }
+        _ => InputError::Read { file: title(path), line, cause },
+    }
+}

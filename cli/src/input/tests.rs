@@ -1,0 +1,597 @@
+//! The reader as a whole: on small files made here, on real samples, and against the plain reference.
+
+use super::*;
+use proptest::prelude::*;
+use std::collections::HashSet;
+use std::io::Write;
+use std::sync::atomic::Ordering;
+use tempfile::TempDir;
+
+#[derive(Debug, Default, PartialEq, Eq, Clone, Copy)]
+struct Counts {
+    events: u64,
+    unparsed: u64,
+    nokey: u64,
+}
+
+fn options(files: &[&Path]) -> Options {
+    let files = files.iter().map(|path| path.to_path_buf()).collect();
+    Options { files, format: FormatChoice::Auto, key: None, time: None, columns: None }
+}
+
+fn count(input: Input) -> Result<Counts, InputError> {
+    let mut counts = Counts::default();
+    input.read(|line| {
+        match line.what {
+            What::Event { .. } => counts.events += 1,
+            What::NoKey => counts.nokey += 1,
+            What::Unparsed => counts.unparsed += 1,
+        }
+        true
+    })?;
+    Ok(counts)
+}
+
+/// All lines, as text: `file:number key@time`.
+fn read(options: &Options) -> Result<Vec<String>, InputError> {
+    let mut lines = Vec::new();
+    Input::open(options)?.read(|Line { number, file, what }| {
+        lines.push(match what {
+            What::Event { time_ms, key } => format!("{file}:{number} {}@{time_ms}", String::from_utf8_lossy(key)),
+            What::NoKey => format!("{file}:{number} nokey"),
+            What::Unparsed => format!("{file}:{number} unparsed"),
+        });
+        true
+    })?;
+    Ok(lines)
+}
+
+struct Folder(TempDir);
+
+impl Folder {
+    fn new() -> Folder {
+        Folder(TempDir::new().unwrap())
+    }
+
+    fn write(&self, name: &str, bytes: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.0.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        path
+    }
+}
+
+fn read_text(text: &str, change: impl FnOnce(&mut Options)) -> Result<Vec<String>, String> {
+    let folder = Folder::new();
+    let path = folder.write("log", text);
+    let mut options = options(&[&path]);
+    change(&mut options);
+    let shown = path.display().to_string();
+    read(&options).map_err(|error| error.to_string().replace(&shown, "LOG"))
+}
+
+fn clf_line(host: &str, second: u32) -> String {
+    format!("{host} - - [01/Jan/1970:00:00:{second:02} +0000] \"GET / HTTP/1.1\" 200 5\n")
+}
+
+#[test]
+fn several_files_are_one_log() {
+    let folder = Folder::new();
+    let first = folder.write("a", clf_line("a", 1) + "\n\r\n" + &clf_line("b", 2));
+    let empty = folder.write("b", "");
+    let last = folder.write("c", clf_line("c", 0).trim_end());
+    let mut options = options(&[&empty, &first, &last]);
+    assert_eq!(read(&options).unwrap(), ["1:1 a@1000", "1:4 b@2000", "2:1 c@0"]);
+    let input = Input::open(&options).unwrap();
+    assert_eq!((input.format_name(), input.key_name(), input.can_reopen()), ("common", "ip", true));
+    assert_eq!(input.total_bytes().unwrap(), 3 + 3 * clf_line("a", 1).len() as u64 - 1);
+    let progress = input.progress();
+    assert_eq!(count(input).unwrap().events, 3);
+    assert_eq!(progress.load(Ordering::Relaxed), 3 + 3 * clf_line("a", 1).len() as u64 - 1);
+    options.format = FormatChoice::Clf;
+    assert_eq!(read(&options).unwrap().len(), 3);
+}
+
+#[test]
+fn packed_files_are_known_by_their_first_bytes_and_members_are_joined() {
+    let gzip = |text: &str| {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(text.as_bytes()).unwrap();
+        encoder.finish().unwrap()
+    };
+    let zstd = |text: &str| zstd::encode_all(text.as_bytes(), 1).unwrap();
+    let (one, two) = (clf_line("a", 1), clf_line("b", 2));
+    // The members meet in the middle of a line.
+    let (left, right) = one.split_at(9);
+    let folder = Folder::new();
+    for packed in [
+        [gzip(left), gzip(right), gzip(&two)].concat(),
+        [zstd(left), zstd(right), zstd(&two)].concat(),
+        [vec![0x50, 0x2a, 0x4d, 0x18, 2, 0, 0, 0, 7, 7], zstd(&one), zstd(&two)].concat(),
+    ] {
+        let path = folder.write("log.txt", &packed);
+        assert_eq!(read(&options(&[&path])).unwrap(), ["0:1 a@1000", "0:2 b@2000"]);
+        let input = Input::open(&options(&[&path])).unwrap();
+        assert_eq!(input.total_bytes(), Some(packed.len() as u64));
+    }
+}
+
+#[test]
+fn a_damaged_archive_is_an_error_after_the_lines_before() {
+    let text: String = (0..200_000).map(|i| clf_line(&format!("{:x}", i * 7919), i % 60)).collect();
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(text.as_bytes()).unwrap();
+    let gzip = gzip.finish().unwrap();
+    let mut zstd = zstd::Encoder::new(Vec::new(), 1).unwrap();
+    zstd.include_checksum(true).unwrap();
+    zstd.write_all(text.as_bytes()).unwrap();
+    let zstd = zstd.finish().unwrap();
+    let folder = Folder::new();
+    for (packing, packed) in [("gzip", gzip), ("zstd", zstd)] {
+        let mut flipped = packed.clone();
+        let half = packed.len() / 2;
+        flipped[half..half + 64].fill(0x55);
+        for damaged in [&packed[..packed.len() - 5], &packed[..half], &flipped] {
+            let path = folder.write("log", damaged);
+            let mut seen = 0;
+            let input = Input::open(&options(&[&path])).unwrap();
+            let error = input
+                .read(|_| {
+                    seen += 1;
+                    true
+                })
+                .unwrap_err();
+            assert!(matches!(&error, InputError::Damaged { line, .. } if *line == seen && seen > 1000), "{error}");
+            assert!(error.to_string().contains(packing), "{error}");
+        }
+    }
+}
+
+#[test]
+fn an_archive_of_a_kind_not_read_here_says_how_to_unpack_it() {
+    let folder = Folder::new();
+    for (head, tool) in [(&b"\xfd7zXZ\0..."[..], "xzcat"), (b"BZh91AY&SY", "bzcat"), (b"PK\x03\x04....", "unzip -p")] {
+        let error = read(&options(&[&folder.write("log", head)])).unwrap_err().to_string();
+        assert!(error.contains(&format!("{tool} ")) && error.contains("| curfew replay -"), "{error}");
+    }
+}
+
+#[test]
+fn a_missing_last_file_is_said_at_once() {
+    let folder = Folder::new();
+    let (there, gone) = (folder.write("a", clf_line("a", 1)), folder.0.path().join("gone"));
+    let error = Input::open(&options(&[&there, &gone])).err().unwrap().to_string();
+    assert!(error.starts_with(&format!("cannot open {}", gone.display())), "{error}");
+    let error = Input::open(&options(&[&there, folder.0.path()])).err().unwrap().to_string();
+    assert!(error.ends_with("is a directory; name the log files in it"), "{error}");
+    assert!(matches!(Input::open(&options(&[])), Err(InputError::NoFiles)));
+    let stdin = Path::new("-");
+    assert!(matches!(Input::open(&options(&[&there, stdin, stdin])), Err(InputError::StdinTwice)));
+}
+
+#[test]
+fn the_sink_can_stop_early() {
+    let folder = Folder::new();
+    let path = folder.write("log", clf_line("a", 1).repeat(9));
+    let mut seen = 0;
+    Input::open(&options(&[&path, &path]))
+        .unwrap()
+        .read(|_| {
+            seen += 1;
+            seen < 4
+        })
+        .unwrap();
+    assert_eq!(seen, 4);
+}
+
+#[test]
+fn an_input_may_move_to_another_thread() {
+    fn is_send<T: Send>() {}
+    is_send::<Input>();
+    is_send::<InputError>();
+}
+
+#[test]
+fn a_huge_line_is_one_unparsed_line() {
+    let text = clf_line("a", 1) + &"x".repeat(3 << 20) + "\n" + &clf_line("b", 2);
+    assert_eq!(read_text(&text, |_| {}).unwrap(), ["0:1 a@1000", "0:2 unparsed", "0:3 b@2000"]);
+}
+
+#[test]
+fn crlf_nul_and_bytes_that_are_not_utf_8_do_no_harm() {
+    let folder = Folder::new();
+    let line = clf_line("a", 1);
+    let text = [line.trim_end().as_bytes(), b"\r\n\0\0\n\xff\xfe - - [x\n\r\n", clf_line("b", 1).as_bytes()].concat();
+    let path = folder.write("log", text);
+    assert_eq!(read(&options(&[&path])).unwrap(), ["0:1 a@1000", "0:2 unparsed", "0:3 unparsed", "0:5 b@1000"]);
+}
+
+#[test]
+fn a_virtual_host_is_told_by_the_first_lines() {
+    let text: String = (0..5).map(|i| format!("example.org:443 {}", clf_line("10.0.0.1", i))).collect();
+    let folder = Folder::new();
+    let path = folder.write("log", &text);
+    let input = Input::open(&options(&[&path])).unwrap();
+    assert_eq!(input.format_name(), "common with virtual host");
+    assert_eq!(input.format_note(), Some("format common with virtual host: 5 of the first 5 lines read so"));
+    assert_eq!(read(&options(&[&path])).unwrap()[0], "0:1 10.0.0.1@0");
+}
+
+#[test]
+fn each_csv_file_has_its_own_header() {
+    let folder = Folder::new();
+    let first = folder.write("a.csv", "time,ip\n1,a\n");
+    let empty = folder.write("b.csv", "\n");
+    let second = folder.write("c.csv", "\u{feff}\nip,x,time\r\n\"b\nc\",\"\",2\r\nd,,3\r\n,,4\r\ne,5\r\n");
+    let all = options(&[&first, &empty, &second]);
+    assert_eq!(read(&all).unwrap(), ["0:2 a@1000", "2:3 b\nc@2000", "2:5 d@3000", "2:6 nokey", "2:7 unparsed"]);
+    assert_eq!(Input::open(&all).unwrap().format_note(), Some("format csv: by its first line; time from time"));
+    let other = folder.write("d.csv", "when,ip\n1,a\n");
+    let error = read(&options(&[&first, &other])).unwrap_err().to_string();
+    assert!(error.ends_with("d.csv has no column `time`, which --time asks for; there are: when, ip"), "{error}");
+}
+
+#[test]
+fn columns_stand_in_for_a_header() {
+    let named = |options: &mut Options| {
+        options.columns = Some(vec!["who".into(), "t".into()]);
+        (options.key, options.time) = (Some("who".into()), Some("t".into()));
+    };
+    assert_eq!(read_text("a,1\nb,2\n", named).unwrap(), ["0:1 a@1000", "0:2 b@2000"]);
+    assert_eq!(read_text("a\t1\n\"b\t2\n", named).unwrap(), ["0:1 a@1000", "0:2 \"b@2000"]);
+}
+
+#[test]
+fn the_time_column_is_one_whose_values_are_times() {
+    let text = "timestamp,time,ip\nsoon,1,a\n";
+    assert_eq!(read_text(text, |_| {}).unwrap(), ["0:2 a@1000"]);
+    let lines = read_text("ts_ms,session\n1659304800025,a\n", |options| options.key = Some("session".into()));
+    assert_eq!(lines.unwrap(), ["0:2 a@1659304800025"]);
+}
+
+#[test]
+fn keys_go_by_usual_names() {
+    let key = |text: &str, key: &str| read_text(text, |options| options.key = Some(key.into()));
+    let csv = "time,remote_addr,Username,ua\n1,h,ann,curl\n";
+    assert_eq!(key(csv, "ip").unwrap(), ["0:2 h@1000"]);
+    assert_eq!(key(csv, "user").unwrap(), ["0:2 ann@1000"]);
+    assert_eq!(key(csv, "ip+ua").unwrap(), ["0:2 h\tcurl@1000"]);
+    let nginx =
+        r#"{"time_local":"01/Jan/1970:00:00:01 +0000","remote_addr":"h","remote_user":"ann","http_user_agent":"curl"}"#;
+    assert_eq!(key(nginx, "ip").unwrap(), ["0:1 h@1000"]);
+    assert_eq!(key(nginx, "user").unwrap(), ["0:1 ann@1000"]);
+    assert_eq!(key(nginx, "ip+ua").unwrap(), ["0:1 h\tcurl@1000"]);
+}
+
+#[test]
+fn caddy_and_traefik_are_known_by_their_fields() {
+    let caddy =
+        r#"{"ts":1.5,"request":{"remote_ip":"h","client_ip":"c","headers":{"User-Agent":["curl"]}},"user_id":""}"#;
+    let traefik =
+        r#"{"ClientHost":"h","ClientUsername":"-","StartUTC":"1970-01-01T00:00:01.5Z","request_User-Agent":"curl"}"#;
+    let folder = Folder::new();
+    for (text, name, ip) in [(caddy, "json (caddy)", "c"), (traefik, "json (traefik)", "h")] {
+        let path = folder.write("log", text);
+        let mut options = options(&[&path]);
+        assert_eq!(Input::open(&options).unwrap().format_name(), name);
+        assert_eq!(read(&options).unwrap(), [format!("0:1 {ip}@1500")]);
+        options.key = Some("user".into());
+        assert_eq!(read(&options).unwrap(), ["0:1 nokey"]);
+        options.key = Some("ip+ua".into());
+        assert_eq!(read(&options).unwrap(), [format!("0:1 {ip}\tcurl@1500")]);
+    }
+    let path = folder.write("log", caddy);
+    let by_path = Options { key: Some("request.headers.User-Agent".into()), ..options(&[&path]) };
+    assert_eq!(read(&by_path).unwrap(), ["0:1 curl@1500"]);
+}
+
+#[test]
+fn what_cannot_be_told_or_found_is_said_with_what_there_is() {
+    let says = |text: &str, change: &dyn Fn(&mut Options), expected: &str| {
+        let error = read_text(text, change).unwrap_err();
+        assert_eq!(error, expected);
+    };
+    says(
+        "hello\nworld\n",
+        &|_| {},
+        "the format of LOG was not recognised (tried clf, json, csv and tsv); name it with --format, and for csv or tsv without a header line name the columns with --columns",
+    );
+    assert!(read_text("#a\tb\n1\t2\n", |_| {}).unwrap_err().contains("not recognised"));
+    says("", &|_| {}, "there is no line in LOG, so the format cannot be told; name it with --format");
+    says("\n", &|o| o.format = FormatChoice::Csv, "LOG has no header line; name its columns with --columns");
+    says(
+        "when,who\nx,y\n",
+        &|_| {},
+        "no column of LOG has a usual name for the time; name it with --time; there are: when, who",
+    );
+    says(
+        "time,who\n1,y\n",
+        &|_| {},
+        "no column of LOG has a usual name for the client's address; name one with --key; there are: time, who",
+    );
+    says(
+        "time,who\n1,y\n",
+        &|o| o.key = Some("x".into()),
+        "LOG has no column `x`, which --key asks for; there are: time, who",
+    );
+    says(
+        "{\"a\":{\"b\":1}}",
+        &|_| {},
+        "no field of LOG has a usual name for the time; name it with --time; there are: a.b",
+    );
+    says("{\"a\":1}", &|o| o.time = Some("b".into()), "LOG has no field `b`, which --time asks for; there are: a");
+    says(
+        "{\"ts\":1}",
+        &|_| {},
+        "no field of LOG has a usual name for the client's address; name one with --key; there are: ts",
+    );
+    says(
+        "{\"ts\":1}",
+        &|o| o.key = Some("user".into()),
+        "no field of LOG has a usual name for the user; name one with --key; there are: ts",
+    );
+    says(
+        "{\"ts\":1}",
+        &|o| o.key = Some("sid".into()),
+        "no line has the field `sid`, which --key asks for; the first lines have: ts",
+    );
+    says(
+        &clf_line("a", 1),
+        &|o| o.key = Some("ip+ua".into()),
+        "the format common has no key `ip+ua`; it has: ip, user, ident",
+    );
+    says(
+        &clf_line("a", 1),
+        &|o| o.time = Some("x".into()),
+        "--time means nothing for the format common; leave it out, or name another format with --format",
+    );
+}
+
+#[test]
+fn a_json_key_may_come_late() {
+    let text = "{\"ts\":1}\n".repeat(2000) + "{\"ts\":2,\"sid\":\"a\"}\n";
+    let lines = read_text(&text, |options| options.key = Some("sid".into())).unwrap();
+    assert_eq!(lines.last().unwrap(), "0:2001 a@2000");
+}
+
+#[test]
+fn an_empty_log_of_a_named_format_has_no_lines() {
+    for format in [FormatChoice::Clf, FormatChoice::Json] {
+        assert!(read_text("\n", |options| options.format = format).unwrap().is_empty());
+    }
+}
+
+#[test]
+fn formats_are_named_as_they_are_typed() {
+    for choice in FormatChoice::ALL {
+        assert_eq!(choice.to_string().parse(), Ok(choice));
+    }
+    let error = "xml".parse::<FormatChoice>().unwrap_err();
+    assert_eq!(error.to_string(), "`xml` is no format; there are auto, clf, json, csv and tsv");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+    #[test]
+    fn no_file_makes_any_format_panic(
+        head in prop::sample::select(&["", "time,ip\n", "time\tip\n", "{\"ts\":1,\"ip\":\"a\"}\n", "\x1f\u{8b}", "a - - [01/Jan/1970:00:00:01 +0000] \"\n"][..]),
+        bytes in prop::collection::vec(any::<u8>(), 0..300),
+        format in prop::sample::select(&FormatChoice::ALL[..]),
+    ) {
+        let folder = Folder::new();
+        let path = folder.write("log", [head.as_bytes(), &bytes].concat());
+        let mut options = options(&[&path]);
+        options.format = format;
+        let _ = read(&options);
+    }
+}
+
+/// The folder with recorded logs, which is not part of the project.
+fn data() -> Option<PathBuf> {
+    let folder = std::env::var_os("CURFEW_DATA")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data"), PathBuf::from);
+    if !folder.is_dir() {
+        println!("skipped: there is no folder {}; name one in CURFEW_DATA", folder.display());
+        return None;
+    }
+    Some(folder)
+}
+
+/// What each sample is read as, with which key, and its events, unparsed lines and lines without key.
+/// `Err` is part of the message with which it is refused.
+type Expected = Result<(&'static str, u64, u64, u64), &'static str>;
+
+#[rustfmt::skip]
+const SAMPLES: &[(&str, &str, Expected)] = &[
+    ("apache_combined.crowdsec.log", "ip", Ok(("combined", 7, 2, 0))),
+    ("apache_combined.crowdsec.log", "ip+ua", Ok(("combined", 7, 2, 0))),
+    ("apache_combined.elastic.log", "ip", Ok(("combined", 50, 0, 0))),
+    ("apache_combined.rla.log", "ip", Ok(("combined", 5, 0, 0))),
+    ("apache_combined_ldapuser.ezpaarse.log", "user", Ok(("combined", 2, 0, 0))),
+    ("apache_common.rla.log", "ip", Ok(("common", 10, 0, 0))),
+    ("apache_common.rla.log", "user", Ok(("common", 0, 0, 10))),
+    ("apache_common_authuser.ezpaarse.log", "user", Ok(("common", 49, 0, 1))),
+    ("apache_vhost_combined.ezpaarse.log", "ip", Ok(("combined with virtual host", 2, 0, 0))),
+    ("apache_vhost_combined.ezpaarse.log", "user", Ok(("combined with virtual host", 1, 0, 1))),
+    ("aws_alb.crowdsec.log", "ip", Err("was not recognised")),
+    ("aws_s3.webreadr.log", "ip", Err("was not recognised")),
+    ("caddy_json.crowdsec.log", "ip", Ok(("json (caddy)", 10, 0, 1))),
+    ("caddy_json.crowdsec.log", "request.headers.User-Agent", Ok(("json (caddy)", 10, 0, 1))),
+    ("caddy_json.crowdsec.log", "user", Ok(("json (caddy)", 1, 0, 10))),
+    ("caddy_json_userid.crowdsec.log", "user", Ok(("json (caddy)", 0, 0, 6))),
+    ("cloudfront.crowdsec.log", "ip", Err("was not recognised")),
+    ("cloudfront.webreadr.tsv", "ip", Err("was not recognised")),
+    ("envoy_json_crawl.crowdsec.log", "ip", Err("was not recognised")),
+    ("envoy_json_cri.crowdsec.log", "ip", Err("was not recognised")),
+    ("ezproxy.ul.ezpaarse.log", "ident", Ok(("common", 1, 0, 0))),
+    ("ezproxy.univ_limoges.ezpaarse.log", "ip", Err("was not recognised")),
+    ("ezproxy.univ_lyon.ezpaarse.log", "user", Ok(("common", 1, 0, 0))),
+    ("ezproxy.univ_rennes1.ezpaarse.log", "user", Ok(("common", 3, 0, 0))),
+    ("ezproxy.univ_strasbourg.ezpaarse.log", "ip", Err("was not recognised")),
+    ("ezproxy.upmc.ezpaarse.log", "user", Ok(("common", 1, 0, 0))),
+    ("haproxy_http.crowdsec.log", "ip", Err("was not recognised")),
+    ("iis_csv.webreadr.log", "ip", Err("was not recognised")),
+    ("nginx_combined.crowdsec.log", "user", Ok(("combined", 4, 2, 3))),
+    ("nginx_combined.erddap.log", "ip", Ok(("combined", 50, 0, 0))),
+    ("nginx_proxy_manager.crowdsec.log", "ip", Err("was not recognised")),
+    ("squid_native.webreadr.log", "ip", Err("was not recognised")),
+    ("traefik_clf.crowdsec.log", "ip+ua", Ok(("combined", 7, 0, 0))),
+    ("traefik_json.crowdsec.log", "ip", Ok(("json (traefik)", 6, 1, 0))),
+    ("traefik_json_50.crowdsec.log", "ip", Ok(("json (traefik)", 50, 0, 0))),
+    ("traefik_json_50.crowdsec.log", "user", Ok(("json (traefik)", 0, 0, 50))),
+    ("zeek_http.webreadr.tsv", "ip", Err("was not recognised")),
+];
+
+#[test]
+fn every_sample_is_read_as_its_kind_says() {
+    let Some(folder) = data() else { return };
+    for &(name, key, expected) in SAMPLES {
+        let path = folder.join("formats").join(name);
+        let options = Options { key: Some(key.into()), ..options(&[&path]) };
+        let got = Input::open(&options).map_err(|error| error.to_string()).map(|input| {
+            let format = input.format_name().to_string();
+            (format, count(input).unwrap())
+        });
+        match (expected, got) {
+            (Ok((format, events, unparsed, nokey)), Ok((got, counts))) => {
+                assert_eq!((format, Counts { events, unparsed, nokey }), (got.as_str(), counts), "{name} by {key}");
+            }
+            (Err(part), Err(error)) => assert!(error.contains(part), "{name} by {key}: {error}"),
+            (_, got) => panic!("{name} by {key}: {got:?}"),
+        }
+    }
+    let known: HashSet<_> = SAMPLES.iter().map(|&(name, ..)| std::ffi::OsString::from(name)).collect();
+    for entry in std::fs::read_dir(folder.join("formats")).unwrap() {
+        let name = entry.unwrap().file_name();
+        assert!(known.contains(&name) || name == "SOURCES.md", "{name:?} is not in the list");
+    }
+}
+
+/// Counts, distinct keys and events earlier than one before them.
+fn summary(options: &Options) -> [u64; 5] {
+    let (mut counts, mut keys, mut late, mut latest) = (Counts::default(), HashSet::new(), 0, i64::MIN);
+    let input = Input::open(options).unwrap();
+    input
+        .read(|line| {
+            match line.what {
+                What::Event { time_ms, key } => {
+                    counts.events += 1;
+                    late += u64::from(time_ms < latest);
+                    latest = latest.max(time_ms);
+                    keys.insert(key.to_vec());
+                }
+                What::NoKey => counts.nokey += 1,
+                What::Unparsed => counts.unparsed += 1,
+            }
+            true
+        })
+        .unwrap();
+    [counts.events, counts.unparsed, counts.nokey, keys.len() as u64, late]
+}
+
+fn reference(script: &Path, log: &Path, arguments: &[&str]) -> Option<[u64; 5]> {
+    let python =
+        std::process::Command::new("python3").arg(script).arg(log).args(arguments).args(["--idle", "900"]).output();
+    let output = python.inspect_err(|error| println!("skipped: python3 does not run: {error}")).ok()?;
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let numbers: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    Some(["events", "unparsed", "nokey", "keys", "out_of_order"].map(|name| numbers[name].as_u64().unwrap()))
+}
+
+#[test]
+fn real_logs_give_what_the_reference_gives() {
+    let Some(folder) = data() else { return };
+    let script = folder.join("../tools/replay_oracle.py");
+    if !script.is_file() {
+        return println!("skipped: there is no {}", script.display());
+    }
+    for (name, format, key, time) in [
+        ("ezproxy-edp-2013-01-23.clf.log", FormatChoice::Clf, "user", None),
+        ("ezproxy-edp-2013-01-23.clf.log", FormatChoice::Auto, "ip", None),
+        ("ezproxy-edp-2013-01-23.clf.log", FormatChoice::Auto, "ident", None),
+        ("basjes-bots-2015-10.combined.log.gz", FormatChoice::Auto, "ip", None),
+        ("erddap-2024-05.raw-with-stray-lines.log.gz", FormatChoice::Auto, "ip", None),
+        ("erddap-2024-05.nginx-combined.log.gz", FormatChoice::Auto, "ip", None),
+        ("ezproxy-npg-2012-11-30.clf.log.gz", FormatChoice::Auto, "user", None),
+        ("otto-20-sessions-2022-08.csv", FormatChoice::Csv, "session", Some(("ts_ms", "epoch_ms"))),
+        ("nasa-1995-08-01.tsv.gz", FormatChoice::Tsv, "host", Some(("time", "epoch"))),
+    ] {
+        let log = folder.join("logs").join(name);
+        let kind = match format {
+            FormatChoice::Auto => "clf",
+            named => named.as_str(),
+        };
+        let mut arguments = vec!["--format", kind, "--key", key];
+        let mut options = Options { format, key: Some(key.into()), ..options(&[&log]) };
+        if let Some((field, kind)) = time {
+            arguments.extend(["--time", field, "--timefmt", kind]);
+            options.time = Some(field.into());
+        }
+        let Some(expected) = reference(&script, &log, &arguments) else { return };
+        assert_eq!(summary(&options), expected, "{name} by {key}");
+    }
+}
+
+#[test]
+fn lines_made_to_be_awkward_give_what_the_reference_gives() {
+    let Some(folder) = data() else { return };
+    let script = folder.join("../tools/replay_oracle.py");
+    if !script.is_file() {
+        return println!("skipped: there is no {}", script.display());
+    }
+    let stamps = [
+        "1/jan/2024:1:2:3 +0000",
+        " 1/Jan/2024:01:02:03 Z",
+        "01/Jan/2024:01:02:60 +0000",
+        "31/Feb/2024:01:02:03 +0000",
+        "01/Jan/2024:01:02:03  -03:30",
+        "01/Jan/2024:01:02:03",
+        "x] \"[01/Jan/2024:01:02:03 +0000",
+        "01/Jan/2024:01:02:03 +2400",
+    ];
+    let heads = [
+        "h - u",
+        "h - a b",
+        "h - a [b",
+        "h - a [b] c",
+        "h -  ",
+        "h - ",
+        "h -",
+        " h - u",
+        "h\u{a0} - u",
+        "h\u{3000}i - u",
+        "h\u{200b} - u",
+        "h\x1c - u",
+        "- - -",
+        "h - - ",
+        "é - ü",
+        "h\t- - u",
+        "h - [ [",
+        "h - x [y] \" z",
+    ];
+    let mut clf = String::new();
+    for head in heads {
+        for stamp in stamps.iter().chain(&["01/Jan/2024:01:02:03 +0100"]) {
+            clf += &format!("{head} [{stamp}] \"GET /\"\r\n{head} [{stamp}] GET\n");
+        }
+    }
+    let mut clf = clf.into_bytes();
+    clf.extend(b"\xff\xfe - \xc2 [01/Jan/2024:01:02:03 +0100] \"\n \n\r\n\r\r\n\0 - - [01/Jan/2024:01:02:03 +0100] \"");
+    let csv = b"time,k,x\n1,a,b\n1,\"a\nb\",c\n1,\"a\"\"b\"\n\n\r\n\"1\",a\"b\n2,\"a\"b\n1.5,-\n1,\n,a\nx,a\n1\n 3 ,a\n1e3,a\nnan,a\ninf,a\n\"\"\n4,\"open,\nend";
+    let tsv = b"time\tk\tx\n1\t\"a\n2\t\"\n3\n\t\n4\t-\r\n\n5\ta\tb\tc\n";
+    let iso = b"time,k\n2024-01-01T00:00:00Z,a\n2024-01-01 00:00:00,b\n2024-01-01T00:00:00.0005+01:00,c\n2024-02-30T00:00:00Z,d\n2024-01-01T00:00:00.001500,e\n2023-12-31T23:59:59.1234567Z,f\nx,g\n";
+    let folder = Folder::new();
+    for (name, text, format, arguments) in [
+        ("a.log", &clf[..], FormatChoice::Clf, &["--key", "ip"][..]),
+        ("b.log", &clf, FormatChoice::Clf, &["--key", "user"]),
+        ("c.csv", csv, FormatChoice::Csv, &["--key", "k"]),
+        ("d.tsv", tsv, FormatChoice::Tsv, &["--key", "k"]),
+        ("e.csv", iso, FormatChoice::Csv, &["--key", "k", "--timefmt", "iso"]),
+    ] {
+        let log = folder.write(name, text);
+        let options = Options { format, key: Some(arguments[1].into()), ..options(&[&log]) };
+        let Some(expected) = reference(&script, &log, &[arguments, &["--format", format.as_str()]].concat()) else {
+            return;
+        };
+        assert_eq!(summary(&options), expected, "{name}");
+    }
+}

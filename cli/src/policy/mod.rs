@@ -1,0 +1,126 @@
+//! Policies as the command line and files say them.
+
+mod duration;
+mod error;
+mod file;
+mod spec;
+mod words;
+
+use std::path::Path;
+
+use curfew_engine::{Policy, Span};
+
+pub(crate) use duration::{Exact, LONGEST_MS, Rough, thousands};
+pub(crate) use error::PolicyError;
+
+/// A policy with the name that reports call it by.
+#[derive(Debug, Clone)]
+pub(crate) struct Named {
+    pub(crate) name: String,
+    pub(crate) limits: Policy,
+    /// Words that were given and that say nothing about a replay.
+    pub(crate) unused: Vec<&'static str>,
+    /// Where it was written, for messages: `--policy staff:idle=5m` or `policies.toml:3:2`.
+    place: String,
+}
+
+/// The policies of every `--policy` and of the `--policies` file, in that order.
+pub(crate) fn gather(specs: &[String], file: Option<&Path>) -> Result<Vec<Named>, PolicyError> {
+    let mut policies = specs.iter().map(|spec| spec::parse(spec)).collect::<Result<Vec<_>, _>>()?;
+    if let Some(path) = file {
+        policies.extend(file::read(path)?);
+    }
+    for (i, policy) in policies.iter().enumerate() {
+        if let Some(first) = policies[..i].iter().find(|other| other.name == policy.name) {
+            return Err(PolicyError::Duplicate {
+                name: policy.name.clone(),
+                first: first.place.clone(),
+                second: policy.place.clone(),
+            });
+        }
+    }
+    Ok(policies)
+}
+
+/// What is tried when nobody says which policies to try.
+pub(crate) fn usual() -> Vec<Named> {
+    [5, 15, 30, 60]
+        .map(|minutes| Named {
+            name: format!("idle={minutes}m"),
+            limits: Policy { idle: Span::from_millis(minutes * 60_000), ..Policy::new() },
+            unused: Vec::new(),
+            place: String::from("the usual policies"),
+        })
+        .into()
+}
+
+/// Collects the words of one policy and says what is wrong with the whole.
+struct Draft {
+    limits: Policy,
+    given: Vec<&'static str>,
+}
+
+impl Draft {
+    fn new() -> Draft {
+        Draft { limits: Policy::new(), given: Vec::new() }
+    }
+
+    fn set(&mut self, word: &str, value: &str) -> Result<(), words::Fault> {
+        words::set(&mut self.limits, word, value)?;
+        // Only known words get here.
+        if let Some(known) = words::WORDS.iter().find(|known| **known == word) {
+            if self.given.contains(known) {
+                return Err(words::Fault { message: format!("\"{word}\" is given twice"), place: words::Place::Word });
+            }
+            self.given.push(known);
+        }
+        Ok(())
+    }
+
+    /// The policy, or what it lacks.
+    fn finish(self, name: String, place: String) -> Result<Named, String> {
+        if self.limits.idle == Span::OFF && self.limits.lifetime == Span::OFF {
+            return Err("a policy needs idle or lifetime: without either a session never ends".into());
+        }
+        // The engine has the last word on what a policy may be.
+        self.limits.validate().map_err(|error| error.to_string())?;
+        let off = |span| span == Span::OFF;
+        let idle_off = off(self.limits.idle);
+        let plays_no_part = |word: &&str| match *word {
+            "grace" => idle_off,
+            "grace_mode" => idle_off || off(self.limits.grace),
+            word => words::NO_PART_IN_REPLAY.contains(&word),
+        };
+        let unused = self.given.into_iter().filter(plays_no_part).collect();
+        Ok(Named { name, limits: self.limits, unused, place })
+    }
+}
+
+/// Names appear in tables, in CSV and in the terminal.
+fn check_name(name: &str) -> Result<(), String> {
+    if name.is_empty() {
+        Err("the name of the policy is empty".into())
+    } else if name.chars().count() > 64 {
+        Err("the name of a policy has at most 64 characters".into())
+    } else if name.chars().any(char::is_control) {
+        Err("the name of a policy has no control characters in it".into())
+    } else {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_usual_policies_are_policies() {
+        assert!(usual().iter().all(|policy| policy.limits.validate().is_ok()));
+    }
+
+    #[test]
+    fn two_policies_of_one_name_are_refused_with_both_places() {
+        let error = gather(&["a:idle=1m".into(), "a:idle=2m".into()], None).unwrap_err().to_string();
+        assert!(error.contains("\"a\"") && error.contains("a:idle=1m") && error.contains("a:idle=2m"), "{error}");
+    }
+}

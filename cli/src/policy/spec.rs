@@ -1,0 +1,106 @@
+//! `[name:]idle=15m,lifetime=8h`, as given to `--policy`.
+
+use std::ops::Range;
+
+use super::error::{Excerpt, PolicyError};
+use super::words::Place;
+use super::{Draft, Named, check_name};
+
+pub(crate) fn parse(spec: &str) -> Result<Named, PolicyError> {
+    let wrong =
+        |at: Range<usize>, message: String| PolicyError::Spec { message, excerpt: Excerpt::new(None, spec, at) };
+    let whole = 0..spec.len();
+
+    // A colon after the first "=" belongs to a value.
+    let (name, from) = match spec.find([':', '=']) {
+        Some(colon) if spec[colon..].starts_with(':') => (&spec[..colon], colon + 1),
+        _ => (spec, 0),
+    };
+    check_name(name).map_err(|message| wrong(0..from.max(1), message))?;
+    if spec[from..].is_empty() {
+        return Err(wrong(whole, "the policy says nothing; write it like idle=15m,lifetime=8h".into()));
+    }
+
+    let mut draft = Draft::new();
+    let mut at = from;
+    for part in spec[from..].split(',') {
+        let here = at..at + part.len();
+        at = here.end + 1;
+        let Some((word, value)) = part.split_once('=') else {
+            let message = if part.is_empty() {
+                "something is missing before or after a comma".into()
+            } else {
+                format!("\"{part}\" has no value; write it like {part}=15m")
+            };
+            return Err(wrong(here, message));
+        };
+        let value_at = here.start + word.len() + 1;
+        draft.set(word, value).map_err(|fault| {
+            let place = match fault.place {
+                Place::Word => here.start..here.start + word.len(),
+                Place::Value(part) => value_at + part.start..value_at + part.end,
+            };
+            wrong(place, fault.message)
+        })?;
+    }
+    draft.finish(name.to_owned(), format!("--policy {spec}")).map_err(|message| wrong(from..spec.len(), message))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use curfew_engine::{GraceMode, Span};
+
+    #[test]
+    fn a_policy_is_named_by_its_name_or_by_its_words() {
+        let named = parse("staff:idle=15m,lifetime=8h,grace=2m,grace_mode=resume").unwrap();
+        assert_eq!(named.name, "staff");
+        assert_eq!(named.limits.grace, Span::from_millis(120_000));
+        assert_eq!(named.limits.grace_mode, GraceMode::Resume);
+        assert_eq!(parse("idle=15m").unwrap().name, "idle=15m");
+    }
+
+    #[test]
+    fn words_that_a_replay_has_no_use_for_are_remembered() {
+        for (spec, unused) in [
+            ("idle=15m,max_per_subject=5,on_limit=deny", vec!["max_per_subject", "on_limit"]),
+            ("idle=15m,grace=2m,grace_mode=reauth", vec![]),
+            ("idle=15m,grace_mode=reauth", vec!["grace_mode"]),
+            ("lifetime=15m,grace=2m,grace_mode=reauth", vec!["grace", "grace_mode"]),
+        ] {
+            assert_eq!(parse(spec).unwrap().unused, unused, "{spec}");
+        }
+    }
+
+    /// The message and what the carets stand under.
+    fn fault(spec: &str) -> (String, String) {
+        let text = parse(spec).unwrap_err().to_string();
+        let lines: Vec<&str> = text.lines().collect();
+        let (message, source, carets) = (lines[0], lines[1], lines[2]);
+        let marked = source.chars().zip(carets.chars().chain(std::iter::repeat(' '))).filter(|(_, c)| *c == '^');
+        (message.to_owned(), marked.map(|(c, _)| c).collect())
+    }
+
+    #[test]
+    fn the_carets_stand_under_the_word_that_is_wrong() {
+        for (spec, message, marked) in [
+            ("staff:idel=15m,lifetime=8h", "did you mean \"idle\"", "idel"),
+            ("idle=15", "of what", "15"),
+            ("idle=15m,lifetime=8hours", "units are", "hours"),
+            ("idle=15m,,lifetime=8h", "comma", ","),
+            ("idle=15m,lifetime", "no value", "lifetime"),
+            ("idle=15m,idle=16m", "twice", "idle"),
+            ("idle=0", "never ends", "idle=0"),
+            ("grüße:idle=0", "never ends", "idle=0"),
+            ("idle=5m,grace=1m,grace_mode=ask", "reauth, resume", "ask"),
+            ("idle=5m,max_per_subject=-1", "whole number", "-1"),
+            ("x:", "says nothing", "x:"),
+            (":idle=5m", "name of the policy is empty", ":"),
+        ] {
+            let found = fault(spec);
+            assert!(found.0.contains(message), "{spec}: {found:?}");
+            assert_eq!(found.1, marked, "{spec}: {found:?}");
+        }
+        assert!(fault("").0.contains("empty"));
+    }
+}

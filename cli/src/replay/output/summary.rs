@@ -1,0 +1,188 @@
+//! One sentence for whoever decides: what does the choice cost, and what does it buy?
+
+use super::super::report::{PolicyReport, Report};
+use crate::policy::{Rough, thousands};
+
+/// None when nothing happened.
+pub(crate) fn sentence(report: &Report, length_ms: u64) -> Option<String> {
+    if report.input.events == 0 {
+        return None;
+    }
+    let strict = report.policies.iter().max_by_key(|policy| (logins(policy), std::cmp::Reverse(policy.exposure_ms)))?;
+    let loose = report.policies.iter().min_by_key(|policy| (logins(policy), policy.exposure_ms))?;
+    let whom = whom(report);
+    let prompts = report.policies.iter().any(|policy| policy.grace_prompts > 0);
+    let cost = if prompts {
+        ("forced login or prompt", "forced logins and prompts")
+    } else {
+        ("forced login", "forced logins")
+    };
+    if report.policies.len() == 1 {
+        return Some(alone(strict, &whom, report.input.keys, length_ms));
+    }
+    let (more, less) = (logins(strict), logins(loose));
+    let (from, to) = (average(loose), average(strict));
+    if more == less {
+        let best = report.policies.iter().min_by_key(|policy| policy.exposure_ms)?;
+        return Some(format!(
+            "For {whom} these policies cost the same, {}; {} leaves abandoned sessions usable for the shortest time, {} on average.",
+            counted(more, cost),
+            best.name,
+            average(best),
+        ));
+    }
+    if strict.exposure_ms >= loose.exposure_ms {
+        return Some(format!(
+            "{} is better than {} on both counts: for {whom} it costs {} instead of {}, and an abandoned session stays usable by somebody else for {from} on average instead of {to}.",
+            loose.name,
+            strict.name,
+            counted(less, cost),
+            thousands(more.into()),
+        ));
+    }
+    let cut = 100 - percent(strict.exposure_ms, loose.exposure_ms);
+    Some(format!(
+        "{} instead of {} costs {} ({} instead of {}, {} for each of the {whom}) and buys {cut} % less time in which somebody else could use an abandoned session ({to} instead of {from} on average).",
+        strict.name,
+        loose.name,
+        counted(more - less, (&format!("more {}", cost.0), &format!("more {}", cost.1))),
+        thousands(more.into()),
+        thousands(less.into()),
+        each(more - less, report.input.keys),
+    ))
+}
+
+fn alone(policy: &PolicyReport, whom: &str, keys: u64, length_ms: u64) -> String {
+    let prompts = if policy.grace_prompts > 0 {
+        format!(" (for {} of them it was enough to confirm)", thousands(policy.grace_prompts.into()))
+    } else {
+        String::new()
+    };
+    format!(
+        "Under {}, {whom} would have been asked to log in again {}{prompts} in {}, {} for each, and an abandoned session would have stayed usable by somebody else for {} on average.",
+        policy.name,
+        counted(logins(policy), ("time", "times")),
+        Rough(length_ms.into()),
+        each(logins(policy), keys),
+        average(policy),
+    )
+}
+
+/// How often somebody had to log in or prove presence again.
+fn logins(policy: &PolicyReport) -> u64 {
+    policy.forced_logins + policy.grace_prompts
+}
+
+fn counted(number: u64, (one, many): (&str, &str)) -> String {
+    format!("{} {}", thousands(number.into()), if number == 1 { one } else { many })
+}
+
+/// How long a session is usable after its last activity.
+fn average(policy: &PolicyReport) -> Rough {
+    Rough(u128::from(policy.exposure_ms) / u128::from(policy.sessions.max(1)))
+}
+
+fn percent(part: u64, whole: u64) -> u128 {
+    (u128::from(part) * 100 + u128::from(whole) / 2) / u128::from(whole.max(1))
+}
+
+/// `number / among` with one decimal.
+fn each(number: u64, among: u64) -> String {
+    let among = u128::from(among.max(1));
+    let tenths = (u128::from(number) * 10 + among / 2) / among;
+    if tenths == 0 && number > 0 {
+        return "less than 0.1".into();
+    }
+    format!("{}.{}", thousands(tenths / 10), tenths % 10)
+}
+
+fn whom(report: &Report) -> String {
+    let keys = report.input.keys;
+    let noun = match report.input.key.as_str() {
+        "ip" => ("address", "addresses"),
+        "user" | "ident" => ("user", "users"),
+        "ip+ua" => ("browser", "browsers"),
+        "session" | "sid" | "session_id" => ("session id", "session ids"),
+        _ => ("key", "keys"),
+    };
+    format!("{} {}", thousands(keys.into()), if keys == 1 { noun.0 } else { noun.1 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::report::InputReport;
+    use super::*;
+
+    fn policy(name: &str, forced_logins: u64, exposure_ms: u64) -> PolicyReport {
+        PolicyReport {
+            name: name.into(),
+            idle_ms: 900_000,
+            lifetime_ms: 0,
+            grace_ms: 0,
+            grace_mode: "reauth",
+            sessions: forced_logins + 10,
+            forced_logins,
+            forced_idle: forced_logins,
+            forced_lifetime: 0,
+            grace_resumes: 0,
+            grace_prompts: 0,
+            active_ms: 0,
+            exposure_ms,
+            open_at_end: 0,
+            peak_live: 1,
+            peak_at: None,
+        }
+    }
+
+    fn said(policies: Vec<PolicyReport>) -> String {
+        let input = InputReport {
+            files: vec![],
+            format: "combined".into(),
+            key: "user".into(),
+            events: 100,
+            keys: 10,
+            unparsed: 0,
+            nokey: 0,
+            out_of_order: 0,
+            first: None,
+            last: None,
+        };
+        sentence(&Report { input, policies }, 86_400_000).unwrap()
+    }
+
+    #[test]
+    fn the_strictest_and_the_loosest_are_set_against_each_other() {
+        let text = said(vec![
+            policy("loose", 10, 72_000_000),
+            policy("middle", 15, 50_000_000),
+            policy("strict", 30, 36_000_000),
+        ]);
+        assert_eq!(
+            text,
+            "strict instead of loose costs 20 more forced logins (30 instead of 10, 2.0 for each of the 10 users) and buys 50 % less time in which somebody else could use an abandoned session (15m instead of 1h on average)."
+        );
+    }
+
+    #[test]
+    fn what_is_worse_in_everything_is_called_so() {
+        let text = said(vec![policy("worse", 30, 80_000_000), policy("better", 10, 60_000_000)]);
+        assert!(
+            text.starts_with(
+                "better is better than worse on both counts: for 10 users it costs 10 forced logins instead of 30"
+            ),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn policies_that_cost_the_same_are_told_apart_by_exposure() {
+        let text = said(vec![policy("a", 1, 80_000_000), policy("b", 1, 60_000_000)]);
+        assert!(text.contains("cost the same, 1 forced login; b leaves"), "{text}");
+    }
+
+    #[test]
+    fn one_policy_speaks_for_itself_and_prompts_count() {
+        let text = said(vec![PolicyReport { grace_prompts: 5, ..policy("only", 10, 60_000_000) }]);
+        assert!(text.starts_with("Under only, 10 users would have been asked to log in again 15 times (for 5 of them it was enough to confirm) in 1d, 1.5 for each"), "{text}");
+    }
+}

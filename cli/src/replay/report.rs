@@ -1,0 +1,76 @@
+//! The numbers of a replay, named and ordered as the JSON output has them.
+
+use curfew_engine::GraceMode;
+use serde::Serialize;
+
+use super::census::rfc3339;
+use super::court::Judged;
+use crate::policy::Named;
+
+#[derive(Debug, Serialize)]
+pub(crate) struct Report {
+    pub(crate) input: InputReport,
+    pub(crate) policies: Vec<PolicyReport>,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct InputReport {
+    pub(crate) files: Vec<String>,
+    pub(crate) format: String,
+    pub(crate) key: String,
+    pub(crate) events: u64,
+    pub(crate) keys: u64,
+    pub(crate) unparsed: u64,
+    pub(crate) nokey: u64,
+    pub(crate) out_of_order: u64,
+    pub(crate) first: Option<String>,
+    pub(crate) last: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct PolicyReport {
+    pub(crate) name: String,
+    pub(crate) idle_ms: u64,
+    pub(crate) lifetime_ms: u64,
+    pub(crate) grace_ms: u64,
+    pub(crate) grace_mode: &'static str,
+    pub(crate) sessions: u64,
+    pub(crate) forced_logins: u64,
+    pub(crate) forced_idle: u64,
+    pub(crate) forced_lifetime: u64,
+    pub(crate) grace_resumes: u64,
+    pub(crate) grace_prompts: u64,
+    pub(crate) active_ms: u64,
+    pub(crate) exposure_ms: u64,
+    pub(crate) open_at_end: u64,
+    pub(crate) peak_live: u64,
+    pub(crate) peak_at: Option<String>,
+}
+
+impl PolicyReport {
+    pub(crate) fn new(policy: &Named, judged: &Judged) -> PolicyReport {
+        let limits = &policy.limits;
+        let tally = &judged.tally;
+        PolicyReport {
+            name: policy.name.clone(),
+            idle_ms: limits.idle.as_millis(),
+            lifetime_ms: limits.lifetime.as_millis(),
+            grace_ms: limits.grace.as_millis(),
+            grace_mode: match limits.grace_mode {
+                GraceMode::Reauth => "reauth",
+                GraceMode::Resume => "resume",
+            },
+            sessions: tally.sessions,
+            forced_logins: tally.forced_idle + tally.forced_lifetime,
+            forced_idle: tally.forced_idle,
+            forced_lifetime: tally.forced_lifetime,
+            grace_resumes: tally.grace_resumes,
+            grace_prompts: tally.grace_prompts,
+            active_ms: tally.active_ms,
+            exposure_ms: tally.exposure_ms,
+            open_at_end: tally.open_at_end,
+            peak_live: tally.peak_live,
+            peak_at: judged.peak_time.map(rfc3339),
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! What looks wrong about a log or an answer: what happened, and what to try.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use super::census::rfc3339;
+use super::reading::Read;
+use super::report::Report;
+use crate::input::Options;
+use crate::policy::thousands;
+use crate::say::printable;
+
+/// Lines in a hundred that may be unreadable before it is worth a word.
+const UNREADABLE_PERCENT: u64 = 1;
+/// Events below which nothing can be said about how they lie in time.
+const FEW: u64 = 20;
+const HOUR_MS: u64 = 3_600_000;
+/// Before there were web logs, 1990, and well after this was written, 2100.
+const PLAUSIBLE: std::ops::Range<i64> = 631_152_000_000..4_102_444_800_000;
+
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Warning {
+    NoEvents { lines: u64 },
+    NoKeys { lines: u64, key: String },
+    Unreadable { lines: u64, of: u64, format: String, file: PathBuf, line: u64 },
+    SameMinute { minute: u32, events: u64 },
+    StrangeDates { first: String, last: String },
+    OneKey { key: String, name: String },
+    MostlyOneKey { key: String, name: String, percent: u64 },
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Warning::NoEvents { lines: 0 } => {
+                write!(f, "the log is empty\nIs this the right file? The numbers above are all of nothing.")
+            }
+            Warning::NoEvents { lines } => write!(
+                f,
+                "none of {} lines could be used, so all numbers are zero\nTry another --format, or --key and --time to name the fields.",
+                thousands((*lines).into())
+            ),
+            Warning::NoKeys { lines, key } => write!(
+                f,
+                "{} lines were left out because they have no {key}\nTry another --key if they are people's requests all the same.",
+                thousands((*lines).into())
+            ),
+            Warning::Unreadable { lines, of, format, file, line } => write!(
+                f,
+                "{} of {} lines could not be read as {format} and were left out; the first is line {line} of {}\nLook at it with {}, or try another --format.",
+                thousands((*lines).into()),
+                thousands((*of).into()),
+                file.display(),
+                command(file, *line),
+            ),
+            Warning::SameMinute { minute, events } => write!(
+                f,
+                "the times are not plausible: all {} events lie in minute {minute:02} of some hour\nSomebody has overwritten the minutes of this log; timeouts cannot be judged with it.",
+                thousands((*events).into())
+            ),
+            Warning::StrangeDates { first, last } => write!(
+                f,
+                "the times are not plausible: they go from {first} to {last}\nIs --time the right field, and are its units what they seem?"
+            ),
+            Warning::OneKey { key, name } => write!(
+                f,
+                "every event has the same {name}, \"{key}\"\nTry another --key; behind a proxy the address is often the proxy's."
+            ),
+            Warning::MostlyOneKey { key, name, percent } => write!(
+                f,
+                "{percent} % of all events have the same {name}, \"{key}\"\nA monitor, or many people behind one address? Take it out of the log or try another --key to see the others better."
+            ),
+        }
+    }
+}
+
+/// What shows the line.
+fn command(file: &std::path::Path, line: u64) -> String {
+    let name = file.display();
+    match file.extension().and_then(|extension| extension.to_str()) {
+        Some("gz") => format!("zcat {name} | sed -n {line}p"),
+        Some("zst") => format!("zstdcat {name} | sed -n {line}p"),
+        _ => format!("sed -n {line}p {name}"),
+    }
+}
+
+pub(crate) fn warnings(options: &Options, report: &Report, read: &Read) -> Vec<Warning> {
+    let (census, input) = (&read.census, &report.input);
+    let lines = census.events + census.unparsed + census.nokey;
+    if census.events == 0 && census.nokey == 0 {
+        return vec![Warning::NoEvents { lines }];
+    }
+    let mut warnings = Vec::new();
+    if census.nokey * 2 > lines {
+        warnings.push(Warning::NoKeys { lines: census.nokey, key: input.key.clone() });
+    }
+    if let Some((file, line)) = census.first_unparsed
+        && census.unparsed * 100 >= lines * UNREADABLE_PERCENT
+    {
+        let file = options.files.get(file).cloned().unwrap_or_default();
+        warnings.push(Warning::Unreadable {
+            lines: census.unparsed,
+            of: lines,
+            format: input.format.clone(),
+            file,
+            line,
+        });
+    }
+    if let Some(minute) = census.only_minute()
+        && census.events >= FEW
+        && census.length() > 2 * HOUR_MS
+    {
+        warnings.push(Warning::SameMinute { minute, events: census.events });
+    }
+    if let Some((first, last)) = census.span
+        && !(PLAUSIBLE.contains(&first) && PLAUSIBLE.contains(&last))
+    {
+        warnings.push(Warning::StrangeDates { first: rfc3339(first), last: rfc3339(last) });
+    }
+    if let Some(busiest) = read.keys.busiest()
+        && census.events >= FEW
+    {
+        let (key, name) = (printable(busiest.key), input.key.clone());
+        let events = u64::from(busiest.events);
+        if input.keys == 1 {
+            warnings.push(Warning::OneKey { key, name });
+        } else if events * 2 > census.events {
+            warnings.push(Warning::MostlyOneKey { key, name, percent: events * 100 / census.events });
+        }
+    }
+    warnings
+}

@@ -1,0 +1,457 @@
+//! `curfew replay` as people use it: what goes in, what comes out, what is said when it cannot be.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command as Process, Stdio};
+
+use assert_cmd::Command;
+use assert_cmd::cargo::cargo_bin;
+use predicates::prelude::*;
+use serde_json::Value;
+use tempfile::TempDir;
+
+fn curfew() -> Command {
+    Command::new(cargo_bin!("curfew"))
+}
+
+fn replay() -> Command {
+    let mut command = curfew();
+    command.arg("replay");
+    command
+}
+
+/// A line of a common log: `minute` minutes and `second` seconds into the third of March.
+fn line(ip: &str, user: &str, minute: u32, second: u32) -> String {
+    format!(
+        "{ip} - {user} [03/Mar/2025:{:02}:{:02}:{second:02} +0000] \"GET /{minute} HTTP/1.1\" 200 17\n",
+        minute / 60,
+        minute % 60
+    )
+}
+
+/// Two people: one comes back after 20 minutes, one asks every minute of two hours.
+fn small_log() -> String {
+    let mut log = line("192.0.2.1", "ada", 0, 0);
+    for minute in 1..120 {
+        log.push_str(&line("192.0.2.2", "ben", minute, 0));
+        if minute == 20 {
+            log.push_str(&line("192.0.2.1", "ada", minute, 0));
+        }
+    }
+    log
+}
+
+/// A log long enough that no window holds it: a thousand people, two hundred thousand requests.
+fn long_log() -> Vec<String> {
+    (0..200_000_u32).map(|n| line(&format!("192.0.2.{}", n * 7919 % 1000), "-", n / 180, n / 3 % 60)).collect()
+}
+
+struct Dir(TempDir);
+
+impl Dir {
+    fn new() -> Dir {
+        Dir(TempDir::new().unwrap())
+    }
+
+    fn file(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.0.path().join(name);
+        fs::write(&path, content).unwrap();
+        path
+    }
+}
+
+/// What `curfew replay ... --output json` says.
+fn json(arguments: &[&str], files: &[&Path]) -> Value {
+    let output =
+        replay().args(arguments).args(["--output", "json"]).args(files).assert().success().get_output().stdout.clone();
+    serde_json::from_slice(&output).unwrap()
+}
+
+#[test]
+fn every_number_of_a_small_log_is_right() {
+    let dir = Dir::new();
+    let log = dir.file("a.log", small_log());
+    let report = json(
+        &["-p", "short:idle=15m", "-p", "idle=30m,lifetime=1h", "-p", "idle=15m,grace=10m,grace_mode=resume"],
+        &[&log],
+    );
+    let input = &report["input"];
+    assert_eq!((&input["events"], &input["keys"], &input["key"]), (&121.into(), &2.into(), &"ip".into()));
+    assert_eq!((&input["first"], &input["last"]), (&"2025-03-03T00:00:00Z".into(), &"2025-03-03T01:59:00Z".into()));
+    let minutes = |n: u64| Value::from(n * 60_000);
+
+    let short = &report["policies"][0];
+    assert_eq!(short["name"], "short");
+    assert_eq!(short["sessions"], 3);
+    assert_eq!(
+        (&short["forced_logins"], &short["forced_idle"], &short["forced_lifetime"]),
+        (&1.into(), &1.into(), &0.into())
+    );
+    assert_eq!((&short["active_ms"], &short["exposure_ms"]), (&minutes(118), &minutes(45)));
+    assert_eq!((&short["open_at_end"], &short["peak_live"]), (&1.into(), &2.into()));
+    assert_eq!(short["peak_at"], "2025-03-03T00:01:00Z");
+
+    let hour = &report["policies"][1];
+    assert_eq!((&hour["name"], &hour["forced_lifetime"]), (&"idle=30m,lifetime=1h".into(), &1.into()));
+    assert_eq!((&hour["idle_ms"], &hour["lifetime_ms"], &hour["grace_ms"]), (&minutes(30), &minutes(60), &minutes(0)));
+
+    let grace = &report["policies"][2];
+    assert_eq!(
+        (&grace["grace_resumes"], &grace["sessions"], &grace["grace_mode"]),
+        (&1.into(), &2.into(), &"resume".into())
+    );
+}
+
+#[test]
+fn the_json_has_the_promised_fields_and_no_others() {
+    let dir = Dir::new();
+    let log = dir.file("a.log", small_log());
+    let report = json(&["-p", "idle=15m"], &[&log]);
+    let fields = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    let sorted = |names: &str| {
+        let mut names: Vec<String> = names.split_whitespace().map(String::from).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(fields(&report), ["input", "policies"]);
+    assert_eq!(fields(&report["input"]), sorted("files format key events keys unparsed nokey out_of_order first last"));
+    let policy =
+        "name idle_ms lifetime_ms grace_ms grace_mode sessions forced_logins forced_idle forced_lifetime grace_resumes
+        grace_prompts active_ms exposure_ms open_at_end peak_live peak_at";
+    assert_eq!(fields(&report["policies"][0]), sorted(policy));
+}
+
+#[test]
+fn csv_has_one_line_for_each_policy() {
+    let dir = Dir::new();
+    let log = dir.file("a.log", small_log());
+    let output = replay().args(["-p", "idle=15m", "-p", "b:lifetime=1h", "-o", "csv"]).arg(log).assert().success();
+    let text = String::from_utf8(output.get_output().stdout.clone()).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines.len(), 3);
+    assert!(lines[0].starts_with("name,idle_ms,lifetime_ms,grace_ms,grace_mode,sessions,"), "{text}");
+    assert!(lines[1].starts_with("idle=15m,900000,0,0,reauth,3,1,1,0,"), "{text}");
+    assert!(lines[2].starts_with("b,0,3600000,0,reauth,"), "{text}");
+}
+
+#[test]
+fn the_text_is_a_table_within_80_columns_and_a_sentence() {
+    let dir = Dir::new();
+    let log = dir.file("a.log", small_log());
+    let policies = [
+        "-p",
+        "staff:idle=15m,lifetime=1h,grace=2m",
+        "-p",
+        "idle=15m,lifetime=8h,grace=2m,grace_mode=resume",
+        "-p",
+        "idle=1h",
+    ];
+    let output = replay().args(policies).args(["-k", "user"]).arg(log).assert().success();
+    let text = String::from_utf8(output.get_output().stdout.clone()).unwrap();
+    assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+    for part in [
+        "sessions",
+        "staff",
+        "(2)",
+        "idle=15m,lifetime=8h,grace=2m,grace_mode=resume",
+        "2 users",
+        "instead of",
+        "abandoned session",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+}
+
+#[test]
+fn without_a_policy_the_usual_four_are_tried_and_that_is_said() {
+    let dir = Dir::new();
+    let log = dir.file("a.log", small_log());
+    let assert =
+        replay().args(["-o", "json"]).arg(&log).assert().success().stderr(predicate::str::contains("--policy"));
+    let report: Value = serde_json::from_slice(&assert.get_output().stdout).unwrap();
+    let names: Vec<&str> =
+        report["policies"].as_array().unwrap().iter().map(|policy| policy["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["idle=5m", "idle=15m", "idle=30m", "idle=60m"]);
+    replay().arg("--quiet").arg(log).assert().success().stderr("");
+}
+
+#[test]
+fn policies_come_from_a_file_in_its_order_and_after_those_typed() {
+    let dir = Dir::new();
+    let log = dir.file("a.log", small_log());
+    let file = dir.file("p.toml", "[z]\nidle = \"15m\"\n[a]\nlifetime = \"1h\"\nmax_per_subject = 5\n");
+    let report = json(&["-p", "typed:idle=1m", "--policies", file.to_str().unwrap()], &[&log]);
+    let names: Vec<&Value> = report["policies"].as_array().unwrap().iter().map(|policy| &policy["name"]).collect();
+    assert_eq!(names, ["typed", "z", "a"]);
+    replay()
+        .arg("--policies")
+        .arg(file)
+        .arg(log)
+        .assert()
+        .success()
+        .stderr(predicate::str::contains("a: max_per_subject"));
+}
+
+#[test]
+fn the_example_file_of_policies_runs() {
+    let dir = Dir::new();
+    let log = dir.file("a.log", small_log());
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/policies.toml");
+    replay().arg("--policies").arg(file).arg(log).assert().success().stdout(predicate::str::contains("staff"));
+}
+
+#[test]
+fn compressed_or_not_by_name_or_from_standard_input_it_is_the_same_log() {
+    let dir = Dir::new();
+    let text = small_log();
+    let plain = dir.file("a.log", &text);
+    let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    gz.write_all(text.as_bytes()).unwrap();
+    let gz = dir.file("a.log.gz", gz.finish().unwrap());
+    let zst = dir.file("a.log.zst", zstd::encode_all(text.as_bytes(), 3).unwrap());
+    let policies = |report: Value| report["policies"].clone();
+    let expected = policies(json(&["-p", "idle=15m"], &[&plain]));
+    assert_eq!(policies(json(&["-p", "idle=15m"], &[&gz])), expected);
+    assert_eq!(policies(json(&["-p", "idle=15m"], &[&zst])), expected);
+    let output = replay().args(["-p", "idle=15m", "-o", "json", "-"]).write_stdin(text).assert().success();
+    let report: Value = serde_json::from_slice(&output.get_output().stdout).unwrap();
+    assert_eq!(report["input"]["files"], Value::from(vec!["-"]));
+    assert_eq!(policies(report), expected);
+}
+
+#[test]
+fn several_files_are_one_log() {
+    let dir = Dir::new();
+    let text = small_log();
+    let half = text.match_indices('\n').nth(60).unwrap().0 + 1;
+    let whole = dir.file("a.log", &text);
+    let (first, second) = (dir.file("1.log", &text[..half]), dir.file("2.log", &text[half..]));
+    let report = json(&["-p", "idle=15m"], &[&first, &second]);
+    assert_eq!(report["policies"], json(&["-p", "idle=15m"], &[&whole])["policies"]);
+    assert_eq!(report["input"]["files"].as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn a_log_out_of_order_gives_what_the_same_log_in_order_gives() {
+    let dir = Dir::new();
+    let lines = long_log();
+    let reversed: Vec<&str> = lines.iter().rev().map(String::as_str).collect();
+    let (early, late) = lines.split_at(150_000);
+    let sorted = dir.file("sorted.log", lines.concat());
+    let (early, late) = (dir.file("early.log", early.concat()), dir.file("late.log", late.concat()));
+    let policies = ["-p", "idle=3m", "-p", "idle=5m,lifetime=20m", "-p", "idle=3m,grace=1m,grace_mode=reauth"];
+    let expected = json(&policies, &[&sorted]);
+    assert_eq!(expected["input"]["out_of_order"], 0);
+    assert_eq!(expected["input"]["events"], 200_000);
+
+    let swapped = json(&policies, &[&late, &early]);
+    assert_eq!(swapped["policies"], expected["policies"]);
+    assert_eq!(swapped["input"]["out_of_order"], 150_000);
+
+    let backwards = reversed.concat();
+    let output = replay().args(policies).args(["-o", "json", "-"]).write_stdin(backwards.clone()).assert().success();
+    let report: Value = serde_json::from_slice(&output.get_output().stdout).unwrap();
+    assert_eq!(report["policies"], expected["policies"]);
+    assert_eq!(report["input"]["first"], expected["input"]["first"]);
+
+    let backwards = dir.file("backwards.log", backwards);
+    let output = replay().args(policies).args(["-o", "json"]).arg(backwards).assert().success();
+    let output = output.stderr(predicate::str::contains("read once more"));
+    let report: Value = serde_json::from_slice(&output.get_output().stdout).unwrap();
+    assert_eq!(report["policies"], expected["policies"]);
+}
+
+#[test]
+fn json_csv_and_tsv_logs_say_the_same_as_a_common_log() {
+    let dir = Dir::new();
+    let clf = dir.file("a.log", small_log());
+    let expected = json(&["-p", "idle=15m", "-k", "user"], &[&clf])["policies"].clone();
+    let mut events = vec![("ada", 0)];
+    for minute in 1..120 {
+        events.push(("ben", minute));
+        if minute == 20 {
+            events.push(("ada", minute));
+        }
+    }
+    // 2025-03-03T00:00:00Z
+    let second = |minute: i64| 1_740_960_000 + minute * 60;
+    let table = |comma: &str, header: &str| {
+        let rows = events.iter().map(|(user, minute)| format!("{user}{comma}{}\n", second(*minute)));
+        header.to_owned() + &rows.collect::<String>()
+    };
+    let objects = events.iter().map(|(user, minute)| {
+        format!("{{\"who\":\"{user}\",\"when\":\"2025-03-03T{:02}:{:02}:00Z\"}}\n", minute / 60, minute % 60)
+    });
+    let csv = dir.file("a.csv", table(",", "who,when\n"));
+    let tsv = dir.file("a.tsv", table("\t", ""));
+    let objects = dir.file("a.json", objects.collect::<String>());
+    let same = ["-p", "idle=15m", "-k", "who", "--time", "when"];
+    assert_eq!(json(&[&same[..], &["-f", "csv"]].concat(), &[&csv])["policies"], expected);
+    assert_eq!(json(&[&same[..], &["-f", "tsv", "--columns", "who,when"]].concat(), &[&tsv])["policies"], expected);
+    assert_eq!(json(&[&same[..], &["-f", "json"]].concat(), &[&objects])["policies"], expected);
+    assert_eq!(json(&same, &[&csv])["policies"], expected);
+    assert_eq!(json(&same, &[&objects])["policies"], expected);
+}
+
+#[test]
+fn lines_that_take_no_part_are_counted() {
+    let dir = Dir::new();
+    let mut text = small_log();
+    text.insert_str(0, &line("192.0.2.9", "-", 0, 0));
+    text.push_str("\nnot a line of a log\n");
+    let log = dir.file("a.log", text);
+    let report = json(&["-p", "idle=15m", "-k", "user"], &[&log]);
+    assert_eq!((&report["input"]["nokey"], &report["input"]["unparsed"]), (&1.into(), &1.into()));
+    assert_eq!(report["input"]["events"], 121);
+}
+
+// Warnings.
+
+#[test]
+fn many_unreadable_lines_are_a_warning_with_an_example() {
+    let dir = Dir::new();
+    let text: String = small_log().lines().flat_map(|line| [line, "\n", "garbage\n"]).collect();
+    let log = dir.file("a.log", text);
+    let warning = predicate::str::contains("121 of 242 lines").and(predicate::str::contains("the first is line 2 of"));
+    replay().arg(log).assert().success().stderr(warning);
+}
+
+#[test]
+fn a_log_with_one_key_or_mostly_one_says_so() {
+    let dir = Dir::new();
+    let mostly = dir.file("a.log", small_log());
+    replay()
+        .arg(mostly)
+        .assert()
+        .success()
+        .stderr(predicate::str::contains("98 % of all events").and(predicate::str::contains("192.0.2.2")));
+    let one: String = (0..30).map(|minute| line("192.0.2.2", "-", minute, 0)).collect();
+    let one = dir.file("b.log", one);
+    replay().arg(one).assert().success().stderr(predicate::str::contains("every event has the same ip"));
+}
+
+#[test]
+fn times_that_all_lie_in_one_minute_of_the_hour_are_not_believed() {
+    let dir = Dir::new();
+    let log: String = (0..20).map(|hour| line(&format!("192.0.2.{hour}"), "-", hour * 60 + 5, hour)).collect();
+    let log = dir.file("a.log", log);
+    replay().arg(log).assert().success().stderr(predicate::str::contains("minute 05"));
+}
+
+#[test]
+fn dates_before_the_web_are_not_believed() {
+    let dir = Dir::new();
+    let log = dir.file("a.csv", "who,when\nada,0\nben,1740960\n");
+    let words = ["-k", "who", "--time", "when", "-f", "csv"];
+    replay()
+        .args(words)
+        .arg(log)
+        .assert()
+        .success()
+        .stderr(predicate::str::contains("not plausible").and(predicate::str::contains("1970-01-01")));
+}
+
+#[test]
+fn a_log_that_nobody_can_be_told_apart_in_gives_zeroes_and_a_warning() {
+    let dir = Dir::new();
+    let log = dir.file("a.log", line("192.0.2.1", "-", 0, 0).repeat(3));
+    let assert = replay().args(["-k", "user", "-o", "json"]).arg(&log).assert().success();
+    let assert = assert.stderr(predicate::str::contains("3 lines were left out because they have no user"));
+    let report: Value = serde_json::from_slice(&assert.get_output().stdout).unwrap();
+    assert_eq!((&report["input"]["first"], &report["policies"][0]["peak_at"]), (&Value::Null, &Value::Null));
+    assert_eq!(report["policies"][0]["sessions"], 0);
+    replay().args(["-k", "user"]).arg(log).assert().success().stdout(predicate::str::contains("0 events"));
+}
+
+// Errors.
+
+fn fails(arguments: &[&str], message: &[&str]) {
+    let assert = replay().args(arguments).assert().code(2).stdout("");
+    let text = String::from_utf8(assert.get_output().stderr.clone()).unwrap();
+    for part in message {
+        assert!(text.contains(part), "{part:?} is not in {text}");
+    }
+}
+
+#[test]
+fn a_mistake_in_a_policy_is_pointed_at() {
+    fails(
+        &["-p", "staff:idel=15m,lifetime=8h", "x.log"],
+        &["did you mean \"idle\"", "    staff:idel=15m,lifetime=8h\n", "          ^^^^"],
+    );
+    fails(&["-p", "idle=15", "x.log"], &["15m", "^^"]);
+    fails(&["-p", "grace=1m", "x.log"], &["needs idle or lifetime"]);
+    fails(&["-p", "idle=101w5300w", "x.log"], &["100 years"]);
+    fails(&["-p", "a:idle=1m", "-p", "a:idle=2m", "x.log"], &["two policies are called \"a\""]);
+}
+
+#[test]
+fn a_mistake_in_a_file_of_policies_is_found_by_line_and_column() {
+    let dir = Dir::new();
+    let file = dir.file("p.toml", "[staff]\nidle = \"15m\"\n\n[ward]\nlifetme = \"1h\"\n");
+    let path = file.to_str().unwrap();
+    fails(
+        &["--policies", path, "x.log"],
+        &["p.toml:5:1: ", "did you mean \"lifetime\"", "    5 | lifetme = \"1h\"", "^^^^^^^"],
+    );
+    fails(&["--policies", "nowhere.toml", "x.log"], &["nowhere.toml", "No such file"]);
+    let empty = dir.file("empty.toml", "");
+    fails(&["--policies", empty.to_str().unwrap(), "x.log"], &["holds no policies"]);
+}
+
+#[test]
+fn a_log_that_cannot_be_read_is_named() {
+    fails(&["nowhere.log"], &["nowhere.log"]);
+    let dir = Dir::new();
+    fails(&[dir.0.path().to_str().unwrap()], &[dir.0.path().to_str().unwrap()]);
+    let log = dir.file("a.log", small_log());
+    fails(&[log.to_str().unwrap(), "nowhere.log"], &["nowhere.log"]);
+}
+
+#[test]
+fn a_compressed_log_that_breaks_off_is_an_error_and_not_half_an_answer() {
+    let dir = Dir::new();
+    let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    gz.write_all(long_log().concat().as_bytes()).unwrap();
+    let bytes = gz.finish().unwrap();
+    let log = dir.file("a.log.gz", &bytes[..bytes.len() / 2]);
+    fails(&[log.to_str().unwrap()], &["a.log.gz"]);
+}
+
+#[test]
+fn wrong_usage_is_said_by_code_2() {
+    fails(&[], &["<LOG>"]);
+    fails(&["--output", "xml", "a.log"], &["xml", "text, json, csv"]);
+    fails(&["--format", "word", "a.log"], &["word"]);
+    curfew().arg("reply").assert().code(2).stderr(predicate::str::contains("replay"));
+}
+
+#[test]
+fn help_and_version_are_there() {
+    curfew().arg("--version").assert().success().stdout(predicate::str::starts_with("curfew "));
+    curfew()
+        .arg("--help")
+        .assert()
+        .success()
+        .stdout(predicate::str::contains("replay").and(predicate::str::contains("synth")));
+    replay().arg("-h").assert().success().stdout(predicate::str::contains("Examples:").not());
+    replay().arg("--help").assert().success().stdout(predicate::str::contains("Examples:"));
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_error() {
+    let mut child = Process::new(cargo_bin!("curfew"))
+        .args(["replay", "-q", "-f", "clf", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // Nobody will read the answer, and only then does the log come.
+    drop(child.stdout.take());
+    child.stdin.take().unwrap().write_all(small_log().as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert!(output.stderr.is_empty(), "{output:?}");
+}

@@ -1,0 +1,74 @@
+//! `curfew synth` as people use it.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Command as Process, Stdio};
+
+use assert_cmd::Command;
+use assert_cmd::cargo::cargo_bin;
+use predicates::prelude::*;
+use serde_json::Value;
+
+fn curfew() -> Command {
+    Command::new(cargo_bin!("curfew"))
+}
+
+#[test]
+fn what_synth_writes_replay_reads() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("week.log");
+    curfew()
+        .args(["synth", "--users", "20", "--days", "3", "--start", "2024-02-28", "--output"])
+        .arg(&log)
+        .assert()
+        .success()
+        .stdout("")
+        .stderr("");
+    let output =
+        curfew().args(["replay", "--key", "user", "-p", "idle=15m", "-o", "json"]).arg(&log).assert().success();
+    let report: Value = serde_json::from_slice(&output.get_output().stdout).unwrap();
+    let input = &report["input"];
+    assert_eq!((&input["unparsed"], &input["out_of_order"], &input["keys"]), (&0.into(), &0.into(), &22.into()));
+    assert!(input["last"].as_str().unwrap().starts_with("2024-03-01T23:"), "{input}");
+    // People pause and come back; the pollers never stop.
+    assert!(report["policies"][0]["forced_idle"].as_u64().unwrap() > 40);
+    assert!(report["policies"][0]["open_at_end"].as_u64().unwrap() >= 2);
+}
+
+#[test]
+fn standard_output_and_a_file_get_the_same_bytes() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("week.log");
+    let few = ["synth", "--users", "5", "--days", "2", "--seed", "9"];
+    curfew().args(few).arg("--output").arg(&log).assert().success();
+    let output = curfew().args(few).assert().success();
+    assert_eq!(output.get_output().stdout, std::fs::read(log).unwrap());
+}
+
+#[test]
+fn what_cannot_be_is_said_by_code_2() {
+    curfew()
+        .args(["synth", "--users", "0", "--pollers", "0"])
+        .assert()
+        .code(2)
+        .stderr(predicate::str::contains("nobody"));
+    curfew().args(["synth", "--start", "yesterday"]).assert().code(2).stderr(predicate::str::contains("2025-03-03"));
+    curfew().args(["synth", "--days", "0"]).assert().code(2);
+    let nowhere = curfew().args(["synth", "--output", "no/such/place.log"]).assert().code(2);
+    nowhere.stderr(predicate::str::contains("no/such/place.log"));
+}
+
+#[test]
+fn a_reader_that_has_had_enough_is_no_error() {
+    let mut child = Process::new(cargo_bin!("curfew"))
+        .args(["synth", "--users", "1000"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert!(line.contains("[03/Mar/2025:00:00:"), "{line}");
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert!(output.stderr.is_empty(), "{output:?}");
+}
