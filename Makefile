@@ -1,0 +1,62 @@
+# Two commands do all the set-up: `make demo` runs the main job, `make test` installs what the
+# tests need and passes them all.
+
+SHELL := /bin/bash
+CARGO ?= cargo
+CURFEW := target/release/curfew
+DEMO := target/demo
+
+.PHONY: build demo setup test soak loom fmt lint doc deny bench clean
+
+build:
+	$(CARGO) build --release --locked
+
+demo: build
+	@mkdir -p $(DEMO)
+	@echo "A working week of 300 people, made up ($(DEMO)/week.log):"
+	$(CURFEW) synth --seed 7 --users 300 --days 5 --output $(DEMO)/week.log
+	@echo
+	@echo "What four policies would have done to them:"
+	$(CURFEW) replay $(DEMO)/week.log --key user --policies examples/policies.toml
+	@echo
+	@echo "Now yours:  $(CURFEW) replay /var/log/nginx/access.log --policy idle=15m,lifetime=8h"
+	@echo "The key of a session is the address unless you say otherwise (--key user, --key ip+ua)."
+
+setup:
+	@./scripts/setup
+
+test: setup
+	$(CARGO) test --workspace --locked
+
+# The same for longer: more random histories, and threads that run for a minute.
+soak:
+	PROPTEST_CASES=300000 CURFEW_THREAD_SECONDS=60 $(CARGO) test --release --locked -p curfew-engine
+
+# The engine on loom's atomics; longer with CURFEW_LOOM_SECONDS (each model), further with
+# CURFEW_LOOM_PREEMPTIONS.
+loom:
+	RUSTFLAGS="--cfg loom" $(CARGO) test --release --locked --target-dir target/loom -p curfew-engine --lib models
+
+fmt:
+	$(CARGO) fmt --all --check
+
+lint:
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+
+doc:
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items --locked
+
+deny:
+	@./scripts/setup deny
+	.tools/bin/cargo-deny check bans licenses sources
+
+# All figures of docs/performance.md that the engine is in; takes some minutes.
+bench:
+	$(CARGO) build --release --locked -p curfew-bench
+	target/release/curfew-bench touch
+	target/release/curfew-bench expire
+	target/release/curfew-bench fill
+
+clean:
+	$(CARGO) clean
+	rm -rf .tools
