@@ -14,8 +14,8 @@
 
 use crate::atomic::{Ordering, fence};
 use crate::error::PolicyError;
-use crate::layout::{LINE, POLICIES, VERSIONS, header};
-use crate::policy::{PACKED, Policy};
+use crate::layout::{LINE, POLICIES, POLICY, VERSIONS, header};
+use crate::policy::{Limits, PACKED, Policy};
 use crate::region::Region;
 use crate::state::{Life, State, deadlines, state};
 use crate::time::Tick;
@@ -107,20 +107,22 @@ impl Region {
         Policy::unpack(std::array::from_fn(|word| self.get(at + word)))
     }
 
-    /// The policy when no older versions of it are remembered, which is nearly always.
+    /// The limits of a policy when no older versions of it are remembered, which is nearly always.
     #[inline(always)]
-    pub(crate) fn only_version(&self, id: u8) -> Option<Policy> {
-        let id = usize::from(id);
-        if id >= POLICIES {
+    pub(crate) fn only_limits(&self, id: u8) -> Option<Limits> {
+        if usize::from(id) >= POLICIES {
             return None;
         }
-        let head = self.head(id);
+        let at = self.layout.policy(usize::from(id));
+        let words: &[_; POLICY] = self.words().get(at..at + POLICY)?.first_chunk()?;
+        let head = Head(words[0].load(Ordering::Acquire));
         if !head.exists() || head.older() != 0 {
             return None;
         }
-        let policy = self.read_version(self.version(id, head.sequence()));
+        let version = LINE + head.sequence() as usize % VERSIONS * LINE;
+        let limits = Limits::unpack(std::array::from_fn(|word| words[version + word].load(Ordering::Relaxed)));
         fence(Ordering::Acquire);
-        (self.get(self.layout.policy(id)) == head.0).then_some(policy)
+        (words[0].load(Ordering::Relaxed) == head.0).then_some(limits)
     }
 
     /// Reads a policy without a lock. `None` when there is none, or when it changed at every attempt.

@@ -83,8 +83,18 @@ pub struct Policy {
     pub on_full: OnFull,
 }
 
+/// What of a policy says when a session's time has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Limits {
+    pub(crate) idle: Span,
+    pub(crate) lifetime: Span,
+    pub(crate) grace: Span,
+}
+
 /// Words that a packed policy takes.
 pub(crate) const PACKED: usize = 5;
+/// Words of it that hold its limits, the first ones.
+pub(crate) const PACKED_LIMITS: usize = 3;
 
 impl Policy {
     /// A policy with every limit off; set at least `idle` or `lifetime`.
@@ -159,14 +169,20 @@ impl Policy {
         ]
     }
 
+    #[inline(always)]
+    pub(crate) fn limits(&self) -> Limits {
+        Limits { idle: self.idle, lifetime: self.lifetime, grace: self.grace }
+    }
+
     /// Any five words are some policy: what a region holds is not trusted to be one of ours.
     pub(crate) fn unpack(words: [u64; PACKED]) -> Policy {
         let flags = words[0] >> TICK_BITS;
         let span = |word: u64| Span::from_millis(word & TICK_MASK);
+        let Limits { idle, lifetime, grace } = Limits::unpack([words[0], words[1], words[2]]);
         Policy {
-            idle: span(words[0]),
-            lifetime: span(words[1]),
-            grace: span(words[2]),
+            idle,
+            lifetime,
+            grace,
             grace_mode: if flags & 1 == 0 { GraceMode::Reauth } else { GraceMode::Resume },
             on_mismatch: match flags >> 1 & 3 {
                 1 => OnMismatch::End,
@@ -182,6 +198,14 @@ impl Policy {
             on_full: if flags >> 5 & 1 == 0 { OnFull::Refuse } else { OnFull::EvictEnded },
             retain: if flags >> 6 & 1 == 0 { Retain::UntilHardLimit } else { Retain::For(span(words[3])) },
         }
+    }
+}
+
+impl Limits {
+    #[inline(always)]
+    pub(crate) fn unpack(words: [u64; PACKED_LIMITS]) -> Limits {
+        let [idle, lifetime, grace] = words.map(|word| Span::from_millis(word & TICK_MASK));
+        Limits { idle, lifetime, grace }
     }
 }
 

@@ -68,6 +68,7 @@ impl Control {
     /// has it and whether its end is reported.
     const IDENTITY: u64 = !(0x3fff & !0b11) & !(0xff << 24);
 
+    #[inline]
     pub(crate) fn kind(self) -> Kind {
         match self.0 & 3 {
             1 => Kind::Session,
@@ -89,6 +90,7 @@ impl Control {
         (self.0 >> 4 & 0x3ff) as usize
     }
 
+    #[inline]
     pub(crate) fn policy(self) -> u8 {
         (self.0 >> 16) as u8
     }
@@ -97,10 +99,12 @@ impl Control {
         (self.0 >> 24) as u8
     }
 
+    #[inline]
     pub(crate) fn generation(self) -> u32 {
         (self.0 >> 32) as u32
     }
 
+    #[inline]
     pub(crate) fn same_session(self, other: Control) -> bool {
         (self.0 ^ other.0) & Control::IDENTITY == 0
     }
@@ -151,7 +155,6 @@ impl View {
         })
     }
 
-    #[inline(always)]
     pub(crate) fn life(&self) -> Life {
         let start = self.start();
         let of_this_session = (self.last & !FROZEN) >> TICK_BITS == tag(self.control);
@@ -197,7 +200,31 @@ impl View {
     }
 }
 
+/// What a touch needs of a live session.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Glance {
+    pub(crate) control: Control,
+    last: u64,
+    start: u64,
+    limit: u64,
+    binding: u64,
+}
+
+impl Glance {
+    #[inline(always)]
+    pub(crate) fn life(&self) -> Life {
+        let start = Tick::from_word(self.start).as_now();
+        Life { start, last: start.max(Tick::from_word(self.last)), token: Tick::from_word(self.limit), mark: None }
+    }
+
+    #[inline(always)]
+    pub(crate) fn binding(&self) -> Binding {
+        Binding(self.binding)
+    }
+}
+
 /// The bits of a generation that `last` carries.
+#[inline]
 fn tag(control: Control) -> u64 {
     u64::from(control.generation() & 0x7fff)
 }
@@ -278,6 +305,48 @@ impl Region {
             }
         }
         None
+    }
+
+    /// Reads what a touch needs of a record that holds a live session of `key`; `None` for every
+    /// other, and when it changes meanwhile: then [`Region::view`] tells. The same reads in the
+    /// same order as there.
+    #[inline(always)]
+    pub(crate) fn glance(&self, slot: usize, key: Key) -> Option<Glance> {
+        let base = self.layout.record(slot);
+        let words: &[_; LINE] = self.words().get(base..base + LINE)?.first_chunk()?;
+        let get = |field: usize| words[field].load(Ordering::Relaxed);
+        let control = Control(words[at::CONTROL].load(Ordering::Acquire));
+        if Key([get(at::KEY), get(at::KEY + 1)]) != key {
+            return None;
+        }
+        let start = words[at::START].load(Ordering::Acquire);
+        let limit = words[at::LIMIT].load(Ordering::Acquire);
+        let (last, binding) = (get(at::LAST), get(at::BINDING));
+        fence(Ordering::Acquire);
+        let limit_now = get(at::LIMIT);
+        let control_now = Control(get(at::CONTROL));
+        let is_live = control.kind() == Kind::Session && (limit | limit_now) & MARK == 0;
+        // Also says that it is not frozen.
+        let is_of_this_session = last >> TICK_BITS == tag(control);
+        (is_live && is_of_this_session && control.same_session(control_now)).then_some(Glance {
+            control,
+            last,
+            start,
+            limit,
+            binding,
+        })
+    }
+
+    /// Moves the last activity of the session that a glance saw forward to `now`; false when
+    /// something came in between.
+    #[inline(always)]
+    pub(crate) fn move_last_once(&self, slot: usize, glance: &Glance, now: Tick) -> bool {
+        if Tick::from_word(glance.last) >= now {
+            return true;
+        }
+        let moved = glance.last & !TICK_MASK | now.as_millis();
+        let word = self.word(self.field(slot, at::LAST));
+        word.compare_exchange(glance.last, moved, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
     /// Moves the last activity of the session that `view` saw forward to `now`. Wait-free: at most

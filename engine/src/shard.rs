@@ -20,7 +20,7 @@ use crate::policies::{PolicyId, Rules};
 use crate::policy::Policy;
 use crate::record::{Birth, Kind, View};
 use crate::region::Region;
-use crate::state::{State, deadlines, keep_until, state};
+use crate::state::{State, deadlines, keep_until};
 use crate::time::Tick;
 use crate::wheel::{Damaged, Entry, KEPT, LIVE, Timer};
 
@@ -91,11 +91,7 @@ impl Region {
     }
 
     /// What the rules make of a session at `now`. `None` when its policy cannot be read.
-    #[inline(always)]
     pub(crate) fn judge(&self, view: &View, now: Tick) -> Option<Judged> {
-        if let Some(policy) = self.only_version(view.control.policy()) {
-            return Some(Judged { state: state(&view.life(), &policy, judged_at(view, now)), policy });
-        }
         let rules = self.rules(view.control.policy())?;
         Some(judge(&rules, view, now))
     }
@@ -122,14 +118,10 @@ impl Region {
 
 #[inline]
 pub(crate) fn judge(rules: &Rules, view: &View, now: Tick) -> Judged {
-    let (state, policy) = rules.state(&view.life(), judged_at(view, now));
+    // Frozen: its time has come for somebody whose clock is ahead of ours.
+    let now = if view.is_frozen() { Tick::LAST } else { now };
+    let (state, policy) = rules.state(&view.life(), now);
     Judged { state, policy: *policy }
-}
-
-/// A session that is frozen is over: its time has come for somebody whose clock is ahead of ours.
-#[inline(always)]
-fn judged_at(view: &View, now: Tick) -> Tick {
-    if view.is_frozen() { Tick::LAST } else { now }
 }
 
 impl Shard<'_> {

@@ -18,7 +18,7 @@
 //! "inactivity lasting 30 minutes or longer").
 
 use crate::cause::{Cause, End};
-use crate::policy::{Policy, Retain};
+use crate::policy::{Limits, Policy, Retain};
 use crate::time::{Span, Tick};
 
 /// What the state of a session depends on besides its policy.
@@ -60,17 +60,30 @@ pub enum State {
 #[must_use]
 #[inline(always)]
 pub fn deadlines(life: &Life, policy: &Policy) -> Deadlines {
-    let limit = |from: Tick, span: Span| if span.is_off() { Tick::NEVER } else { from.after(span) };
-    let by_lifetime = limit(life.start, policy.lifetime);
+    deadlines_by(life, &policy.limits())
+}
+
+/// The same by the limits alone.
+#[inline(always)]
+pub(crate) fn deadlines_by(life: &Life, limits: &Limits) -> Deadlines {
+    let by_lifetime = life.start.limit(limits.lifetime);
     let hard = by_lifetime.min(life.token);
-    let soft = limit(life.last, policy.idle);
-    let idle_out = soft.after(policy.grace);
+    let soft = life.last.limit(limits.idle);
+    let idle_out = soft.after(limits.grace);
     let end = if hard <= idle_out {
         End { at: hard, cause: if by_lifetime <= life.token { Cause::Lifetime } else { Cause::Token } }
     } else {
         End { at: idle_out, cause: Cause::Idle }
     };
     Deadlines { hard, soft, end }
+}
+
+impl Deadlines {
+    /// Whether the session is active at `now` if nobody has ended it.
+    #[inline(always)]
+    pub(crate) fn is_active(&self, now: Tick) -> bool {
+        now < self.soft && now < self.end.at
+    }
 }
 
 /// The state of a life under a policy at `now`.
@@ -81,12 +94,12 @@ pub fn state(life: &Life, policy: &Policy, now: Tick) -> State {
         return State::Ended(end);
     }
     let deadlines = deadlines(life, policy);
-    if now >= deadlines.end.at {
-        State::Ended(deadlines.end)
-    } else if now >= deadlines.soft {
+    if deadlines.is_active(now) {
+        State::Active
+    } else if now < deadlines.end.at {
         State::Grace
     } else {
-        State::Active
+        State::Ended(deadlines.end)
     }
 }
 

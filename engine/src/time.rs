@@ -26,6 +26,7 @@ impl Tick {
 
     /// The tick `millis` after the epoch. What lies after [`Tick::LAST`] becomes [`Tick::NEVER`].
     #[must_use]
+    #[inline]
     pub const fn from_millis(millis: u64) -> Tick {
         if millis > TICK_MASK { Tick(TICK_MASK) } else { Tick(millis) }
     }
@@ -44,8 +45,18 @@ impl Tick {
 
     /// `self + span`; never stays never.
     #[must_use]
+    #[inline]
     pub const fn after(self, span: Span) -> Tick {
-        Tick::from_millis(self.0.saturating_add(span.0))
+        // Two numbers of 48 bits: the sum has 49.
+        Tick::from_millis(self.0 + span.0)
+    }
+
+    /// The deadline of a limit that counts from `self`: [`Tick::NEVER`] when it is off.
+    #[must_use]
+    #[inline]
+    pub const fn limit(self, limit: Span) -> Tick {
+        // Zero becomes the longest span and every other one less, and then it is added.
+        Tick::from_millis(self.0 + (limit.0.wrapping_sub(1) & TICK_MASK) + 1)
     }
 
     /// The distance from `earlier` to `self`: zero when `earlier` is later, [`Span::NEVER`] when
@@ -56,10 +67,12 @@ impl Tick {
     }
 
     /// A *now* as the engine uses it: never is not a time that comes.
+    #[inline]
     pub(crate) fn as_now(self) -> Tick {
         self.min(Tick::LAST)
     }
 
+    #[inline]
     pub(crate) const fn from_word(word: u64) -> Tick {
         Tick(word & TICK_MASK)
     }

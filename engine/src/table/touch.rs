@@ -4,11 +4,11 @@ use crate::cause::{Cause, End};
 use crate::key::{Binding, Key};
 use crate::layout::header;
 use crate::policies::PolicyId;
-use crate::policy::{GraceMode, OnMismatch, Policy};
-use crate::record::{Kind, Moved, View};
+use crate::policy::{GraceMode, Limits, OnMismatch, Policy};
+use crate::record::{Glance, Kind, Moved, View};
 use crate::region::Region;
 use crate::shard::Judged;
-use crate::state::{Life, State, deadlines, keep_until};
+use crate::state::{Life, State, deadlines_by, keep_until};
 use crate::table::{Table, bump};
 use crate::time::{Span, Tick};
 
@@ -81,14 +81,13 @@ impl Batched {
 }
 
 #[inline(always)]
-fn left(life: &Life, policy: &Policy, id: u8, now: Tick, mismatch: bool) -> Left {
+fn left(life: &Life, limits: &Limits, id: u8, now: Tick, mismatch: bool) -> Left {
     // A clock that lags must not promise more than a limit allows.
     let now = now.max(life.last);
-    let all = deadlines(life, policy);
-    let by_lifetime = if policy.lifetime.is_off() { Tick::NEVER } else { life.start.after(policy.lifetime) };
+    let all = deadlines_by(life, limits);
     Left {
         idle: all.soft.since(now),
-        lifetime: by_lifetime.since(now),
+        lifetime: life.start.limit(limits.lifetime).since(now),
         token: life.token.since(now),
         end: all.end.at.since(now),
         age: now.since(life.start),
@@ -168,17 +167,23 @@ impl Table {
         for first in batch.iter().take(AHEAD) {
             self.prefetch_index(first.key);
         }
-        for first in batch.iter().take(AHEAD / 2) {
-            self.prefetch_record(first.key);
+        // Where the records that were asked for are, in a ring.
+        let mut asked = [None; AHEAD / 2];
+        for (first, asked) in batch.iter().zip(&mut asked) {
+            *asked = self.prefetch_record(first.key);
         }
         for this in 0..batch.len() {
             if let Some(next) = batch.get(this + AHEAD) {
                 self.prefetch_index(next.key);
             }
-            if let Some(next) = batch.get(this + AHEAD / 2) {
-                self.prefetch_record(next.key);
-            }
-            batch[this].verdict = self.look(batch[this].key, batch[this].presented, now, true);
+            let asked = &mut asked[this % (AHEAD / 2)];
+            let Batched { key, presented, .. } = batch[this];
+            let found = asked.and_then(|slot| self.region.glance(slot, key).map(|seen| (slot, seen)));
+            *asked = batch.get(this + AHEAD / 2).and_then(|next| self.prefetch_record(next.key));
+            batch[this].verdict = match found.and_then(|found| self.glance(found, presented, now, true)) {
+                Some(left) => Verdict::Active(left),
+                None => self.look_closely(key, presented, now, true),
+            };
         }
     }
 
@@ -190,16 +195,52 @@ impl Table {
 
     /// Asks for the first record whose tag matches, which nearly always is the right one.
     #[inline]
-    fn prefetch_record(&self, key: Key) {
+    fn prefetch_record(&self, key: Key) -> Option<usize> {
         let region = &self.region;
         let shard = region.shard_of(key);
-        if let Some(position) = region.index(shard).find(region, key.0[0], Some) {
-            region.prefetch(region.layout.record(shard * region.layout.slots + position));
-        }
+        let slot = shard * region.layout.slots + region.index(shard).find(region, key.0[0], Some)?;
+        region.prefetch(region.layout.record(slot));
+        Some(slot)
     }
 
     #[inline(always)]
     fn look(&self, key: Key, presented: Binding, now: Tick, counts: bool) -> Verdict {
+        let region = &self.region;
+        let shard = region.shard_of(key);
+        let first = shard * region.layout.slots;
+        let found = region.index(shard).find(region, key.0[0], |position| {
+            let slot = first + position;
+            region.glance(slot, key).map(|seen| (slot, seen))
+        });
+        match found.and_then(|found| self.glance(found, presented, now, counts)) {
+            Some(left) => Verdict::Active(left),
+            None => self.look_closely(key, presented, now, counts),
+        }
+    }
+
+    /// Nearly every touch: an active session under a policy of which nothing older is remembered,
+    /// presented with what it is bound to. `None` for all others, of which nothing is changed then.
+    #[inline(always)]
+    fn glance(&self, (slot, seen): (usize, Glance), presented: Binding, now: Tick, counts: bool) -> Option<Left> {
+        let limits = self.region.only_limits(seen.control.policy())?;
+        let mut life = seen.life();
+        let is_presented = seen.binding() == Binding::NONE || seen.binding() == presented;
+        if !is_presented || !deadlines_by(&life, &limits).is_active(now) {
+            return None;
+        }
+        if counts {
+            if !self.region.move_last_once(slot, &seen, now) {
+                return None;
+            }
+            life.last = life.last.max(now);
+        }
+        Some(left(&life, &limits, seen.control.policy(), now, false))
+    }
+
+    /// Everything else.
+    #[cold]
+    #[inline(never)]
+    fn look_closely(&self, key: Key, presented: Binding, now: Tick, counts: bool) -> Verdict {
         let region = &self.region;
         let (slot, view, via) = match region.locate(key, now) {
             Located::Session(slot, view, via) => (slot, view, via),
@@ -241,7 +282,7 @@ impl Table {
             }
             life.last = life.last.max(now);
         }
-        let left = left(&life, &judged.policy, view.control.policy(), now, mismatch);
+        let left = left(&life, &judged.policy.limits(), view.control.policy(), now, mismatch);
         match judged.state {
             State::Grace => Verdict::Grace(left),
             _ => Verdict::Active(left),
