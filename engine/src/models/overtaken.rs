@@ -1,0 +1,34 @@
+//! Verbs that are overtaken between their look and their step: by a rotation, by a change of the
+//! policy, and by what follows it.
+
+use loom::thread;
+
+use super::{at, explore, key, ms, table};
+use crate::{Binding, GraceMode, Policy, Retain, Start, Tick, Verdict};
+
+/// Catches an old version that is read while a new one is written over it.
+#[test]
+fn a_peek_against_a_version_that_takes_the_place_of_the_oldest() {
+    explore(3, || {
+        let (table, _) = table();
+        let retain = Retain::UntilHardLimit;
+        let version = |idle, grace| Policy::new().idle(ms(idle)).grace(ms(grace), GraceMode::Resume).retain(retain);
+        let policy = table.set_policy("versions", &version(1000, 0), Tick::ZERO).unwrap();
+        let session = key(&table, 1);
+        table.start(session, &Start::under(policy), at(0)).unwrap();
+        for (n, now) in [50, 51, 52].into_iter().enumerate() {
+            table.set_policy("versions", &version(1001 + n as u64, 0), at(now)).unwrap();
+        }
+        table.region.lock_shard(0).sweep(at(60), 100);
+        let peek = {
+            let table = table.clone();
+            thread::spawn(move || table.peek(session, Binding::NONE, at(60)))
+        };
+        // Forgets the older versions; then the new one takes the place of the oldest. No version
+        // ends the session before 1000; with the new idle and the old grace it would end at 5.
+        table.advance(at(60), 0);
+        table.set_policy("versions", &version(5, 1000), at(60)).unwrap();
+        let verdict = peek.join().unwrap();
+        assert!(matches!(verdict, Verdict::Active(_) | Verdict::Grace(_)), "{verdict:?}");
+    });
+}
