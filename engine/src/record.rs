@@ -306,6 +306,18 @@ impl Region {
         Moved::Done
     }
 
+    /// Whether nothing has ended the session since `view` saw it. Asked after its policy was read, by
+    /// those who do not move its last activity, whose swap would tell.
+    #[inline]
+    pub(crate) fn goes_on(&self, slot: usize, view: &View) -> bool {
+        let limit = self.get(self.field(slot, at::LIMIT));
+        let last = self.get(self.field(slot, at::LAST));
+        fence(Ordering::Acquire);
+        (limit ^ view.limit) & MARK == 0
+            && (last ^ view.last) & FROZEN == 0
+            && Control(self.get(self.field(slot, at::CONTROL))).same_session(view.control)
+    }
+
     /// Stops all touches of the session that `view` saw; false when one came first, and the caller
     /// has to look again. Under the shard's lock.
     pub(crate) fn freeze(&self, slot: usize, view: &View) -> bool {

@@ -400,7 +400,9 @@ impl Shard<'_> {
         }
         self.set(field::SWEEP_CURSOR, to as u64);
         if to == self.region.layout.slots {
-            self.set(field::SWEPT, changes);
+            // Release: who forgets old versions on the word of this has seen every end that they
+            // decided, and so has who reads the policy after that.
+            self.region.word(self.at(field::SWEPT)).store(changes, crate::atomic::Ordering::Release);
         }
         to - from
     }

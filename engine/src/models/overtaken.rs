@@ -3,8 +3,27 @@
 
 use loom::thread;
 
-use super::{at, explore, key, ms, table};
+use super::{at, explore, is_active, key, ms, table};
 use crate::{Binding, GraceMode, Policy, Retain, Start, Tick, Verdict};
+
+/// Catches a peek that reads the record before its end under the old policy is marked, and the
+/// policy after the old version is forgotten.
+#[test]
+fn a_peek_against_a_change_of_the_policy_that_is_swept_and_forgotten_meanwhile() {
+    explore(3, || {
+        let (table, policy) = table();
+        let session = key(&table, 1);
+        table.start(session, &Start::under(policy), at(0)).unwrap();
+        table.set_policy("p", &Policy::new().idle(ms(1000)).lifetime(ms(2000)), at(20)).unwrap();
+        let peek = {
+            let table = table.clone();
+            thread::spawn(move || table.peek(session, Binding::NONE, at(20)))
+        };
+        while table.advance(at(20), 100).more {}
+        let verdict = peek.join().unwrap();
+        assert!(!is_active(verdict), "over since 10, and {verdict:?}");
+    });
+}
 
 /// Catches an old version that is read while a new one is written over it.
 #[test]

@@ -7,13 +7,15 @@ use crate::policies::PolicyId;
 use crate::policy::{GraceMode, OnMismatch, Policy};
 use crate::record::{Kind, Moved, View};
 use crate::region::Region;
-use crate::shard::Judged;
 use crate::state::{Life, State, deadlines, keep_until};
 use crate::table::{Table, bump};
 use crate::time::{Span, Tick};
 
 /// Rotations that an old id is followed through during their overlaps.
 const HOPS: usize = 4;
+/// Looks at a session that is ended or rotated meanwhile. Each that fails was overtaken by one of
+/// the two; after so many in a few nanoseconds, whatever the caller came for is gone.
+const LOOKS: usize = 4;
 /// How far ahead `touch_many` asks for lines of the index, and for records.
 const AHEAD: usize = 16;
 
@@ -200,16 +202,27 @@ impl Table {
 
     #[inline(always)]
     fn look(&self, key: Key, presented: Binding, now: Tick, counts: bool) -> Verdict {
+        for _ in 0..LOOKS {
+            if let Some(verdict) = self.try_look(key, presented, now, counts) {
+                return verdict;
+            }
+        }
+        Verdict::Unknown
+    }
+
+    /// `None` when the session was ended or rotated between the look and the step.
+    #[inline(always)]
+    fn try_look(&self, key: Key, presented: Binding, now: Tick, counts: bool) -> Option<Verdict> {
         let region = &self.region;
         let (slot, view, via) = match region.locate(key, now) {
             Located::Session(slot, view, via) => (slot, view, via),
-            Located::Dead(end) => return Verdict::Ended(end),
-            Located::Unknown => return Verdict::Unknown,
+            Located::Dead(end) => return Some(Verdict::Ended(end)),
+            Located::Unknown => return Some(Verdict::Unknown),
         };
         // A policy that cannot be read is damage: nobody passes on its word.
-        let Some(judged) = region.judge(&view, now) else { return Verdict::Unknown };
+        let Some(judged) = region.judge(&view, now) else { return Some(Verdict::Unknown) };
         if let State::Ended(end) = judged.state {
-            return self.ended(&view, &judged.policy, end, via, now);
+            return Some(self.ended(&view, &judged.policy, end, via, now));
         }
         let mut mismatch = false;
         if view.binding() != Binding::NONE && view.binding() != presented {
@@ -217,10 +230,10 @@ impl Table {
                 bump(region, header::MISMATCHES);
             }
             match judged.policy.on_mismatch {
-                OnMismatch::Deny => return Verdict::Mismatch(Mismatch { ended: false }),
+                OnMismatch::Deny => return Some(Verdict::Mismatch(Mismatch { ended: false })),
                 OnMismatch::End => {
                     let ended = counts && self.end(view.key, Cause::Binding, now).is_ok();
-                    return Verdict::Mismatch(Mismatch { ended });
+                    return Some(Verdict::Mismatch(Mismatch { ended }));
                 }
                 OnMismatch::Log => mismatch = true,
             }
@@ -229,23 +242,19 @@ impl Table {
         let resumes = judged.state == State::Active || judged.policy.grace_mode == GraceMode::Resume;
         if counts && resumes {
             if region.move_last(slot, &view, now) != Moved::Done {
-                // Its time came, by another's clock, between our look and our step; it may be
-                // forgotten already, and its record another's.
-                let now_frozen = region.view(slot).filter(|again| again.control.same_session(view.control));
-                return match now_frozen.and_then(|again| Some((again, region.judge(&again, now)?))) {
-                    Some((again, Judged { state: State::Ended(end), policy })) => {
-                        self.ended(&again, &policy, end, via, now)
-                    }
-                    _ => via.map_or(Verdict::Unknown, Verdict::Ended),
-                };
+                return None;
             }
             life.last = life.last.max(now);
+        } else if !region.goes_on(slot, &view) {
+            // Its end may be marked, and the version of the policy that ended it forgotten, since
+            // the record was read.
+            return None;
         }
         let left = left(&life, &judged.policy, view.control.policy(), now, mismatch);
-        match judged.state {
+        Some(match judged.state {
             State::Grace => Verdict::Grace(left),
             _ => Verdict::Active(left),
-        }
+        })
     }
 
     /// An end, as long as its record is kept, whether or not the timer has forgotten it yet.
