@@ -191,6 +191,16 @@ impl View {
         Subject(if self.control.kind() == Kind::Alias { 0 } else { self.subject })
     }
 
+    /// Counts the activity of the alias that led here: between becoming one and passing it on, only
+    /// the alias knows of it.
+    pub(crate) fn counting(mut self, alias: &View) -> View {
+        let last = tag(self.control) << TICK_BITS | alias.life().last.as_millis();
+        if (self.last & !FROZEN) >> TICK_BITS == tag(self.control) && !self.is_frozen() {
+            self.last = self.last.max(last);
+        }
+        self
+    }
+
     /// The slot and the generation that an alias stands for.
     pub(crate) fn target(&self) -> (usize, u32) {
         ((self.subject & 0xffff_ffff) as usize, (self.subject >> 32) as u32)
@@ -278,6 +288,11 @@ impl Region {
             }
         }
         None
+    }
+
+    /// A record by a number that came out of the region.
+    pub(crate) fn view_at(&self, slot: usize) -> Option<View> {
+        if slot < self.layout.all_slots() { self.view(slot) } else { None }
     }
 
     /// Moves the last activity of the session that `view` saw forward to `now`. Wait-free: at most
@@ -375,6 +390,12 @@ impl Region {
         fence(Ordering::Release);
         self.set(self.field(slot, at::SUBJECT), u64::from(generation) << 32 | target as u64);
         self.set_control(slot, Control(control.0 & !3 | Kind::Alias as u64));
+    }
+
+    /// Stops all touches of a session that has become an alias; says when the last of them was.
+    /// Under the shard's lock. Whose swap fails by this finds the alias when it looks again.
+    pub(crate) fn close(&self, slot: usize) -> Tick {
+        Tick::from_word(self.word(self.field(slot, at::LAST)).fetch_or(FROZEN, Ordering::Release))
     }
 
     /// Frees a record. Under the shard's lock; the tag is cleared after.

@@ -478,13 +478,24 @@ impl Shard<'_> {
     pub(crate) fn make_alias(&self, slot: usize, view: &View, target: usize, at: Tick, policy: &Policy, now: Tick) {
         let end = End { cause: Cause::Rotated, at };
         let generation = self.region.control(target).generation();
+        // Before the alias, so that `end_all`, which finds one, also finds it counted.
+        self.count(field::ROTATED);
         self.region.alias(slot, target, generation);
+        self.pass_on_activity(slot, target);
         self.region.mark(slot, end);
         self.region.emit(&Shard::event(view, What::Rotated, end));
         self.region.set_control(slot, self.region.control(slot).reported());
         self.region.sub(self.at(field::LIVE), 1);
-        self.count(field::ROTATED);
         self.finish(slot, view, end, policy, now);
+    }
+
+    /// A touch of the old id that came before the alias was answered with Active: it counts for the
+    /// new one. Those that come after find their swap fail, and then the alias.
+    fn pass_on_activity(&self, slot: usize, target: usize) {
+        let last = self.region.close(slot);
+        if let Some(view) = self.region.view(target) {
+            self.region.move_last(target, &view, last);
+        }
     }
 
     /// Puts everything derived in this shard right from its records, after an owner died in it.
@@ -528,7 +539,13 @@ impl Shard<'_> {
         let policy = rules.map_or_else(Policy::new, |rules| rules.policy);
         let end = view.mark().or_else(|| match view.control.kind() {
             // The overlap is what is lost of the rotation that was under way.
-            Kind::Alias => Some(End { cause: Cause::Rotated, at: view.start() }),
+            Kind::Alias => {
+                let (target, generation) = view.target();
+                if self.region.view_at(target).is_some_and(|view| view.control.generation() == generation) {
+                    self.pass_on_activity(slot, target);
+                }
+                Some(End { cause: Cause::Rotated, at: view.start() })
+            }
             _ if view.is_frozen() => Some(deadlines(&view.life(), &policy).end),
             _ => None,
         });

@@ -6,6 +6,27 @@ use loom::thread;
 use super::{at, explore, is_active, key, ms, table};
 use crate::{Binding, GraceMode, Policy, Retain, Start, Tick, Verdict};
 
+/// Catches a touch that was answered with Active and whose activity stays behind in the old record,
+/// and one that takes the rotation for an end.
+#[test]
+fn a_touch_of_the_old_id_that_is_overtaken_by_a_rotation_counts_for_the_new_one() {
+    explore(3, || {
+        let (table, policy) = table();
+        let (old, new) = (key(&table, 1), key(&table, 2));
+        table.start(old, &Start::under(policy), at(0)).unwrap();
+        let touch = {
+            let table = table.clone();
+            thread::spawn(move || table.touch(old, Binding::NONE, at(9)))
+        };
+        table.rotate(old, new, ms(5), at(9)).unwrap();
+        let verdict = touch.join().unwrap();
+        assert!(is_active(verdict), "{verdict:?} of a session that is alive");
+        let after = table.peek(new, Binding::NONE, at(15));
+        assert!(is_active(after), "touched at 9, and at 15 {after:?}");
+        table.check().unwrap();
+    });
+}
+
 /// Catches a peek that reads the record before its end under the old policy is marked, and the
 /// policy after the old version is forgotten.
 #[test]

@@ -141,7 +141,7 @@ impl Table {
         let second = second.as_ref().unwrap_or(&first);
         let (from, to) = if from <= to { (&first, second) } else { (second, &first) };
 
-        let (slot, view) = from.settled(old, now).ok_or(RotateError::Unknown)?;
+        let (_, view) = from.settled(old, now).ok_or(RotateError::Unknown)?;
         match view.mark() {
             Some(end) if view.control.kind() == Kind::Alias && end.at > now => return Err(RotateError::Rotated),
             Some(end) => return Err(RotateError::Ended(end)),
@@ -151,6 +151,11 @@ impl Table {
         self.refuse_taken(to, new, now)?;
         if !to.make_room(now, rules.policy.on_full == OnFull::EvictEnded) {
             return Err(RotateError::Full);
+        }
+        // Making room does what is due, and the policy may have changed since the first look.
+        let (slot, view) = from.settled(old, now).ok_or(RotateError::Unknown)?;
+        if let Some(end) = view.mark() {
+            return Err(RotateError::Ended(end));
         }
         let life = view.life();
         let birth = Birth {
@@ -163,15 +168,14 @@ impl Table {
             subject: view.subject(),
         };
         let old_until = now.after(overlap).min(Tick::LAST);
-        let target = if birth.subject == Subject::NONE {
-            to.insert(&birth, &rules).ok_or(RotateError::Full)?
-        } else {
-            let subjects = region.subjects(birth.subject);
-            let target = to.insert(&birth, &rules).ok_or(RotateError::Full)?;
+        // Held until the old record is an alias: whoever makes the lists anew meanwhile, because an
+        // owner died in them, must not find it alive and link it again.
+        let subjects = (birth.subject != Subject::NONE).then(|| region.subjects(birth.subject));
+        let target = to.insert(&birth, &rules).ok_or(RotateError::Full)?;
+        if let Some(subjects) = &subjects {
             subjects.link(target, birth.subject);
             subjects.unlink(slot, birth.subject);
-            target
-        };
+        }
         from.make_alias(slot, &view, target, old_until, &rules.policy, now);
         Ok(Rotated { old_until })
     }

@@ -129,16 +129,13 @@ impl Region {
             via = Some(end);
             let (target, generation) = view.target();
             match self.view_at(target) {
-                Some(next) if next.control.generation() == generation => (slot, view) = (target, next),
+                Some(next) if next.control.generation() == generation => {
+                    (slot, view) = (target, next.counting(&view));
+                }
                 _ => return Located::Dead(end),
             }
         }
         via.map_or(Located::Unknown, Located::Dead)
-    }
-
-    /// A record by a number that came out of the region.
-    pub(crate) fn view_at(&self, slot: usize) -> Option<View> {
-        if slot < self.layout.all_slots() { self.view(slot) } else { None }
     }
 }
 
