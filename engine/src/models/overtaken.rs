@@ -3,8 +3,8 @@
 
 use loom::thread;
 
-use super::{at, explore, is_active, key, ms, table};
-use crate::{Binding, GraceMode, Policy, Retain, Start, Tick, Verdict};
+use super::{at, ends, explore, is_active, key, ms, table};
+use crate::{Binding, Cause, Filter, GraceMode, Policy, Retain, Span, Start, Tick, Verdict};
 
 /// Catches a touch that was answered with Active and whose activity stays behind in the old record,
 /// and one that takes the rotation for an end.
@@ -24,6 +24,48 @@ fn a_touch_of_the_old_id_that_is_overtaken_by_a_rotation_counts_for_the_new_one(
         let after = table.peek(new, Binding::NONE, at(15));
         assert!(is_active(after), "touched at 9, and at 15 {after:?}");
         table.check().unwrap();
+    });
+}
+
+/// Catches a session that gets away from its subject's revocation under a new id.
+#[test]
+fn ending_a_subject_against_a_rotation_of_one_of_its_sessions() {
+    explore(2, || {
+        let (table, policy) = table();
+        let subject = table.subject(b"alice");
+        let (old, new) = (key(&table, 1), key(&table, 2));
+        table.start(old, &Start::under(policy).of(subject), at(0)).unwrap();
+        let rotation = {
+            let table = table.clone();
+            thread::spawn(move || table.rotate(old, new, Span::OFF, at(1)))
+        };
+        let ended = table.end_subject(subject, Cause::Revoked, at(1));
+        let rotated = rotation.join().unwrap();
+        assert!(!is_active(table.peek(old, Binding::NONE, at(1))));
+        assert!(!is_active(table.peek(new, Binding::NONE, at(1))), "{rotated:?}, and {ended} ended");
+        assert_eq!((ended, ends(&table).len()), (1, 1));
+        table.check().unwrap();
+    });
+}
+
+/// Catches a session that a rotation moves from where `end_all` has not been yet to where it was.
+#[test]
+fn ending_all_against_a_rotation_into_a_record_that_was_looked_at_already() {
+    explore(2, || {
+        let (table, policy) = table();
+        let (first, old, new) = (key(&table, 1), key(&table, 2), key(&table, 3));
+        table.start(first, &Start::under(policy), at(0)).unwrap();
+        table.start(old, &Start::under(policy), at(0)).unwrap();
+        table.end(first, Cause::Logout, at(0)).unwrap();
+        let rotation = {
+            let table = table.clone();
+            thread::spawn(move || table.rotate(old, new, Span::OFF, at(1)))
+        };
+        let ended = table.end_all(&Filter::default(), Cause::Revoked, at(1));
+        let rotated = rotation.join().unwrap();
+        assert!(!is_active(table.peek(old, Binding::NONE, at(1))));
+        assert!(!is_active(table.peek(new, Binding::NONE, at(1))), "{rotated:?}, and {ended} ended");
+        assert_eq!(ended, 1);
     });
 }
 
