@@ -156,7 +156,8 @@ impl Table {
     }
 
     /// Gives a session a new id, against fixation: `new` becomes its key, and for `overlap` from now
-    /// on `old` answers as the new one, for requests that are in flight; then `old` has ended.
+    /// on `old` answers as the new one, for requests that are in flight; then `old` has ended. An id is
+    /// followed through 16 rotations, each within the overlap of the one before.
     /// Everything else about the session stays as it is.
     ///
     /// # Errors

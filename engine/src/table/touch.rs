@@ -12,7 +12,7 @@ use crate::table::{Table, bump};
 use crate::time::{Span, Tick};
 
 /// Rotations that an old id is followed through during their overlaps.
-const HOPS: usize = 4;
+const HOPS: usize = 16;
 /// Looks at a session that is ended or rotated meanwhile. Each that fails was overtaken by one of
 /// the two; after so many in a few nanoseconds, whatever the caller came for is gone.
 const LOOKS: usize = 4;
@@ -115,7 +115,7 @@ impl Region {
     pub(crate) fn locate(&self, key: Key, now: Tick) -> Located {
         let Some((mut slot, mut view)) = self.find(key) else { return Located::Unknown };
         let mut via = None;
-        for _ in 0..HOPS {
+        for _ in 0..=HOPS {
             if view.control.kind() != Kind::Alias {
                 return Located::Session(slot, view, via);
             }
