@@ -1,7 +1,7 @@
 //! Cases that random histories on a few keys do not reach: long chains, numbers that come round
 //! again, and clocks that disagree where two sessions of one subject meet.
 
-use curfew_engine::{Binding, Cause, Config, Policy, Span, Start, Table, Tick, Verdict};
+use curfew_engine::{Binding, Cause, Config, Policy, Retain, Span, Start, Table, Tick, Verdict};
 
 fn at(millis: u64) -> Tick {
     Tick::from_millis(millis)
@@ -24,4 +24,21 @@ fn an_old_id_is_followed_through_every_rotation_of_its_overlap() {
     }
     assert!(matches!(table.touch(key(0), Binding::NONE, at(1000)), Verdict::Ended(end) if end.cause == Cause::Rotated));
     assert!(matches!(table.touch(key(11), Binding::NONE, at(1010)), Verdict::Active(_)));
+}
+
+#[test]
+fn a_check_is_content_with_a_record_that_was_filed_256_times() {
+    let table = Table::private(&Config::new(100_000)).unwrap();
+    let policy = Policy::new().idle(Span::from_mins(15)).retain(Retain::For(Span::OFF));
+    let policy = table.set_policy("p", &policy, Tick::ZERO).unwrap();
+    for round in 0..300 {
+        table.start(table.key(b"one"), &Start::under(policy), at(round)).unwrap();
+        if round > 250 {
+            table.check().unwrap_or_else(|damage| panic!("round {round}: {damage}"));
+        }
+        table.end(table.key(b"one"), Cause::Logout, at(round)).unwrap();
+    }
+    while table.advance(Tick::LAST, 1000).more {}
+    table.check().unwrap();
+    assert_eq!(table.stats().used, 0);
 }
