@@ -15,7 +15,7 @@ use crate::owner::Owner;
 use crate::region::Region;
 
 /// What a new region is to be.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Config {
     /// Sessions, live and ended ones that are still kept, that it has room for: `1..=2^30`. Up to
     /// 262,143 this is exact. A larger region is divided into shards and has a little more room, a
@@ -32,6 +32,16 @@ pub struct Config {
     /// Ask the system for 2 MiB pages, which make touches of large regions faster and let memory
     /// be taken in larger pieces. A hint.
     pub huge_pages: bool,
+}
+
+/// Without the secret, which must not get into a log.
+impl std::fmt::Debug for Config {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Config { capacity, events, epoch, huge_pages, .. } = self;
+        let mut all = f.debug_struct("Config");
+        all.field("capacity", capacity).field("events", events).field("epoch", epoch).field("huge_pages", huge_pages);
+        all.finish_non_exhaustive()
+    }
 }
 
 impl Config {

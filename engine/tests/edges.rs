@@ -67,3 +67,10 @@ fn a_session_that_made_place_by_its_deadline_does_not_come_back_by_a_clock_that_
         table.check().unwrap();
     }
 }
+
+#[test]
+fn a_configuration_that_is_printed_does_not_show_the_secret() {
+    let printed = format!("{:?}", Config { secret: Some([0xa7; 32]), ..Config::new(7) });
+    assert!(printed.contains("capacity: 7"), "{printed}");
+    assert!(!printed.contains("167"), "{printed}");
+}
