@@ -44,6 +44,9 @@ pub(crate) mod field {
 
 /// Work of a start that finds its shard full, before it gives up.
 const MAKE_ROOM: usize = 256;
+/// Unreported ends of which a rebuild asks whether the ring has them: an owner that dies leaves one.
+/// More than a few are damage, and must not cost a look through the ring each.
+const SEARCHES: usize = 16;
 /// Ended records among which the one to give up is looked for.
 const EVICTION_CHOICE: usize = 4096;
 
@@ -503,13 +506,14 @@ impl Shard<'_> {
         self.region.add(header::RECOVERIES, 1);
         let mut used = 0;
         let mut live = 0;
+        let mut searches = SEARCHES;
         for slot in self.slots() {
             let Some(view) = self.region.view(slot) else {
                 self.repair_free(slot);
                 continue;
             };
             used += 1;
-            live += u64::from(self.repair(slot, &view));
+            live += u64::from(self.repair(slot, &view, &mut searches));
         }
         self.index.rebuild(self.region, |position| {
             let slot = self.first() + position;
@@ -533,8 +537,9 @@ impl Shard<'_> {
         }
     }
 
-    /// Finishes what was begun with a record; says whether it is a live session.
-    fn repair(&self, slot: usize, view: &View) -> bool {
+    /// Finishes what was begun with a record; says whether it is a live session. Looks into the ring
+    /// of events at most `searches` times.
+    fn repair(&self, slot: usize, view: &View, searches: &mut usize) -> bool {
         let rules = self.region.rules(view.control.policy());
         let policy = rules.map_or_else(Policy::new, |rules| rules.policy);
         let end = view.mark().or_else(|| match view.control.kind() {
@@ -546,7 +551,11 @@ impl Shard<'_> {
                 }
                 Some(End { cause: Cause::Rotated, at: view.start() })
             }
-            _ if view.is_frozen() => Some(deadlines(&view.life(), &policy).end),
+            // Perhaps by a version that the policy had before.
+            _ if view.is_frozen() => match rules.map(|rules| judge(&rules, view, Tick::LAST).state) {
+                Some(State::Ended(end)) => Some(end),
+                _ => Some(deadlines(&view.life(), &policy).end),
+            },
             _ => None,
         });
         let subject = view.subject();
@@ -563,7 +572,9 @@ impl Shard<'_> {
         if !view.control.is_reported() {
             let what = if view.control.kind() == Kind::Alias { What::Rotated } else { What::Ended };
             let event = Shard::event(view, what, end);
-            if !self.region.has_event(&event) {
+            let is_there = *searches > 0 && self.region.has_event(&event);
+            *searches = searches.saturating_sub(1);
+            if !is_there {
                 self.region.emit(&event);
             }
             self.region.set_control(slot, self.region.control(slot).reported());
@@ -572,5 +583,41 @@ impl Shard<'_> {
             self.region.keep(slot, keep_until(&view.life(), &policy, end));
         }
         false
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use crate::record::Kind;
+    use crate::region::Region;
+    use crate::{Binding, Cause, Config, Policy, Span, Start, Table, Tick, Verdict};
+
+    fn at(millis: u64) -> Tick {
+        Tick::from_millis(millis)
+    }
+
+    fn ms(millis: u64) -> Span {
+        Span::from_millis(millis)
+    }
+
+    fn only_session(region: &Region) -> usize {
+        let is_session = |slot: &usize| region.control(*slot).kind() == Kind::Session;
+        (0..region.layout.all_slots()).find(is_session).unwrap()
+    }
+
+    #[test]
+    fn an_end_that_a_dead_owner_froze_is_the_one_that_the_old_policy_decided() {
+        let table = Table::private(&Config::new(100)).unwrap();
+        let policy = table.set_policy("p", &Policy::new().idle(ms(10)), Tick::ZERO).unwrap();
+        let key = table.key(b"id");
+        table.start(key, &Start::under(policy), at(0)).unwrap();
+        table.set_policy("p", &Policy::new().idle(ms(5000)), at(20)).unwrap();
+        let slot = only_session(&table.region);
+        let view = table.region.view(slot).unwrap();
+        assert!(table.region.freeze(slot, &view));
+        table.repair();
+        let verdict = table.peek(key, Binding::NONE, at(30));
+        assert!(matches!(verdict, Verdict::Ended(end) if (end.cause, end.at) == (Cause::Idle, at(10))), "{verdict:?}");
+        assert_eq!(table.events().map(|event| event.at).collect::<Vec<_>>(), [at(10)]);
     }
 }
