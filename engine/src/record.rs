@@ -392,6 +392,21 @@ impl Region {
         self.set_control(slot, Control(control.0 & !3 | Kind::Alias as u64));
     }
 
+    /// The new session of a rotation that has written where the alias is to lead, and has not made the
+    /// record one yet: its subject is the new session's then, and no longer in it.
+    pub(crate) fn half_rotated(&self, view: &View) -> Option<View> {
+        let (target, generation) = view.target();
+        let new = self.view_at(target)?;
+        let alike = new.control.policy() == view.control.policy() && new.start == view.start;
+        let sessions = (view.control.kind(), new.control.kind()) == (Kind::Session, Kind::Session);
+        (sessions && alike && new.control.generation() == generation).then_some(new)
+    }
+
+    /// Writes the subject of a half-rotated session back. Under the shard's lock.
+    pub(crate) fn restore_subject(&self, slot: usize, subject: Subject) {
+        self.set(self.field(slot, at::SUBJECT), subject.0);
+    }
+
     /// Stops all touches of a session that has become an alias; says when the last of them was.
     /// Under the shard's lock. Whose swap fails by this finds the alias when it looks again.
     pub(crate) fn close(&self, slot: usize) -> Tick {

@@ -512,6 +512,7 @@ impl Shard<'_> {
                 self.repair_free(slot);
                 continue;
             };
+            let view = self.whole(slot, view);
             used += 1;
             live += u64::from(self.repair(slot, &view, &mut searches));
         }
@@ -523,6 +524,14 @@ impl Shard<'_> {
         self.set(field::LIVE, live);
         self.set(field::SWEPT, 0);
         self.rebuild_timer();
+    }
+
+    /// A session that was about to become an alias when its owner died goes on as it was, in the list
+    /// of its subject, where a revocation finds it.
+    fn whole(&self, slot: usize, view: View) -> View {
+        let Some(new) = self.region.half_rotated(&view) else { return view };
+        self.region.restore_subject(slot, new.subject());
+        self.region.view(slot).unwrap_or(view)
     }
 
     /// A record that is free is in nobody's list.
@@ -619,5 +628,25 @@ mod tests {
         let verdict = table.peek(key, Binding::NONE, at(30));
         assert!(matches!(verdict, Verdict::Ended(end) if (end.cause, end.at) == (Cause::Idle, at(10))), "{verdict:?}");
         assert_eq!(table.events().map(|event| event.at).collect::<Vec<_>>(), [at(10)]);
+    }
+
+    #[test]
+    fn a_session_whose_rotation_died_half_way_is_still_its_subjects() {
+        let table = Table::private(&Config::new(100)).unwrap();
+        let policy = table.set_policy("p", &Policy::new().idle(ms(10)), Tick::ZERO).unwrap();
+        let alice = table.subject(b"alice");
+        let (old, new) = (table.key(b"old"), table.key(b"new"));
+        table.start(old, &Start::under(policy).of(alice), at(0)).unwrap();
+        let slot = only_session(&table.region);
+        table.start(new, &Start::under(policy).of(alice), at(0)).unwrap();
+        // What the rotation has written last: out of the list, and where the alias is to lead.
+        table.region.subjects(alice).unlink(slot, alice);
+        let target = (0..table.region.layout.all_slots()).find(|slot| table.region.record_key(*slot) == new).unwrap();
+        let generation = u64::from(table.region.control(target).generation());
+        table.region.restore_subject(slot, crate::Subject(generation << 32 | target as u64));
+        table.repair();
+        table.check().unwrap();
+        assert_eq!(table.end_subject(alice, Cause::Revoked, at(1)), 2);
+        assert!(matches!(table.peek(old, Binding::NONE, at(1)), Verdict::Ended(_)));
     }
 }
