@@ -76,8 +76,16 @@ impl Config {
 }
 
 /// A number that is another one after every boot, so that ticks of before are not taken for ours.
+/// Zero, which no boot has, when the system does not say.
 fn boot_marker() -> u64 {
-    let id = std::fs::read("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    marker_in(std::path::Path::new("/proc/sys/kernel/random/boot_id"))
+}
+
+fn marker_in(path: &std::path::Path) -> u64 {
+    let id = std::fs::read(path).unwrap_or_default();
+    if id.is_empty() {
+        return 0;
+    }
     u64::from_le_bytes(*blake3::hash(&id).as_bytes().first_chunk().expect("a hash is longer")) | 1
 }
 
@@ -131,5 +139,18 @@ fn advise(map: &memmap2::MmapRaw, huge_pages: bool) {
     if huge_pages {
         // A hint: a kernel without such pages does as well with small ones.
         let _ = map.advise(memmap2::Advice::HugePage);
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_system_that_does_not_name_its_boot_is_like_no_boot() {
+        assert_eq!(marker_in(std::path::Path::new("/proc/there/is/none")), 0);
+        assert_eq!(marker_in(std::path::Path::new("/dev/null")), 0);
+        assert_ne!(boot_marker(), 0);
+        assert_eq!(boot_marker(), boot_marker());
     }
 }
