@@ -15,7 +15,7 @@ use crate::owner::Owner;
 use crate::region::Region;
 
 /// What a new region is to be.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Config {
     /// Sessions, live and ended ones that are still kept, that it has room for: `1..=2^30`. Up to
     /// 262,143 this is exact. A larger region is divided into shards and has a little more room, a
@@ -32,6 +32,16 @@ pub struct Config {
     /// Ask the system for 2 MiB pages, which make touches of large regions faster and let memory
     /// be taken in larger pieces. A hint.
     pub huge_pages: bool,
+}
+
+/// Without the secret, which must not get into a log.
+impl std::fmt::Debug for Config {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Config { capacity, events, epoch, huge_pages, .. } = self;
+        let mut all = f.debug_struct("Config");
+        all.field("capacity", capacity).field("events", events).field("epoch", epoch).field("huge_pages", huge_pages);
+        all.finish_non_exhaustive()
+    }
 }
 
 impl Config {
@@ -66,8 +76,16 @@ impl Config {
 }
 
 /// A number that is another one after every boot, so that ticks of before are not taken for ours.
+/// Zero, which no boot has, when the system does not say.
 fn boot_marker() -> u64 {
-    let id = std::fs::read("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    marker_in(std::path::Path::new("/proc/sys/kernel/random/boot_id"))
+}
+
+fn marker_in(path: &std::path::Path) -> u64 {
+    let id = std::fs::read(path).unwrap_or_default();
+    if id.is_empty() {
+        return 0;
+    }
     u64::from_le_bytes(*blake3::hash(&id).as_bytes().first_chunk().expect("a hash is longer")) | 1
 }
 
@@ -121,5 +139,18 @@ fn advise(map: &memmap2::MmapRaw, huge_pages: bool) {
     if huge_pages {
         // A hint: a kernel without such pages does as well with small ones.
         let _ = map.advise(memmap2::Advice::HugePage);
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_system_that_does_not_name_its_boot_is_like_no_boot() {
+        assert_eq!(marker_in(std::path::Path::new("/proc/there/is/none")), 0);
+        assert_eq!(marker_in(std::path::Path::new("/dev/null")), 0);
+        assert_ne!(boot_marker(), 0);
+        assert_eq!(boot_marker(), boot_marker());
     }
 }

@@ -126,9 +126,10 @@ pub enum OpenError {
         /// Which part.
         what: &'static str,
     },
-    /// The region is from before the machine's last boot, so its times mean nothing now.
+    /// The region is from before the machine's last boot, so its times mean nothing now; or the system
+    /// does not say which boot this is (`/proc/sys/kernel/random/boot_id`).
     #[error(
-        "the region is from an earlier boot of this machine (or from another one): its times cannot be compared with today's"
+        "the region is from an earlier boot of this machine, from another one, or /proc is not there to tell: its times cannot be compared with today's"
     )]
     OtherBoot,
     /// Too many processes have it open.

@@ -166,14 +166,14 @@ impl Iterator for EventReader<'_> {
             }
             let oldest = head.saturating_sub(self.region.layout.events as u64 - 1);
             if self.cursor < oldest {
-                self.missed += oldest - self.cursor;
+                self.missed = self.missed.saturating_add(oldest - self.cursor);
                 self.cursor = oldest;
             }
             let event = self.region.read_event(self.cursor);
             self.cursor += 1;
             match event {
                 Some(event) => return Some(event),
-                None => self.missed += 1,
+                None => self.missed = self.missed.saturating_add(1),
             }
         }
     }

@@ -3,6 +3,8 @@
 //! `make loom` runs these. Each model says what it would catch; `docs/verification.md` lists the
 //! weakenings of the engine that were tried, and which model fails for each.
 
+mod overtaken;
+
 use loom::sync::Arc;
 use loom::thread;
 

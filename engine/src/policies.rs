@@ -151,7 +151,9 @@ impl Region {
                     (self.read_version(self.version(id, sequence)), Tick::from_word(until));
             }
             fence(Ordering::Acquire);
-            if Head(self.get(self.layout.policy(id))).sequence() == head.sequence() {
+            // The number of older versions too: once they are forgotten, the next version takes the
+            // place of the oldest, before the sequence goes on.
+            if self.get(self.layout.policy(id)) == head.0 {
                 return Some(rules);
             }
         }

@@ -194,6 +194,16 @@ impl View {
         Subject(if self.control.kind() == Kind::Alias { 0 } else { self.subject })
     }
 
+    /// Counts the activity of the alias that led here: between becoming one and passing it on, only
+    /// the alias knows of it.
+    pub(crate) fn counting(mut self, alias: &View) -> View {
+        let last = tag(self.control) << TICK_BITS | alias.life().last.as_millis();
+        if (self.last & !FROZEN) >> TICK_BITS == tag(self.control) && !self.is_frozen() {
+            self.last = self.last.max(last);
+        }
+        self
+    }
+
     /// The slot and the generation that an alias stands for.
     pub(crate) fn target(&self) -> (usize, u32) {
         ((self.subject & 0xffff_ffff) as usize, (self.subject >> 32) as u32)
@@ -221,6 +231,11 @@ impl Glance {
     pub(crate) fn binding(&self) -> Binding {
         Binding(self.binding)
     }
+
+    #[inline(always)]
+    pub(crate) fn last(&self) -> Tick {
+        Tick::from_word(self.last)
+    }
 }
 
 /// The bits of a generation that `last` carries.
@@ -232,12 +247,13 @@ fn tag(control: Control) -> u64 {
 /// What became of an attempt to move the last activity.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Moved {
-    /// It is at the given time or later.
+    /// It is at the given time.
     Done,
-    /// The session's time had come first.
-    Frozen,
-    /// The record belongs to another session.
-    Gone,
+    /// Others have moved it as far or further, or have moved it at every attempt. No swap says that
+    /// the session goes on.
+    Needless,
+    /// The session's time had come first, or the record belongs to another session.
+    Overtaken,
 }
 
 /// A new session's words.
@@ -337,16 +353,18 @@ impl Region {
         })
     }
 
-    /// Moves the last activity of the session that a glance saw forward to `now`; false when
-    /// something came in between.
+    /// Moves the last activity of the session that a glance saw forward to `now`, which is later;
+    /// false when something came in between.
     #[inline(always)]
     pub(crate) fn move_last_once(&self, slot: usize, glance: &Glance, now: Tick) -> bool {
-        if Tick::from_word(glance.last) >= now {
-            return true;
-        }
         let moved = glance.last & !TICK_MASK | now.as_millis();
         let word = self.word(self.field(slot, at::LAST));
         word.compare_exchange(glance.last, moved, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+
+    /// A record by a number that came out of the region.
+    pub(crate) fn view_at(&self, slot: usize) -> Option<View> {
+        if slot < self.layout.all_slots() { self.view(slot) } else { None }
     }
 
     /// Moves the last activity of the session that `view` saw forward to `now`. Wait-free: at most
@@ -357,14 +375,12 @@ impl Region {
         let tag = tag(view.control);
         let mut seen = view.last;
         for _ in 0..SWAPS {
-            if seen & FROZEN != 0 {
-                return if (seen & !FROZEN) >> TICK_BITS == tag { Moved::Frozen } else { Moved::Gone };
-            }
+            // Frozen, it differs too.
             if seen >> TICK_BITS != tag {
-                return Moved::Gone;
+                return Moved::Overtaken;
             }
             if Tick::from_word(seen) >= now {
-                return Moved::Done;
+                return Moved::Needless;
             }
             let moved = tag << TICK_BITS | now.as_millis();
             match word.compare_exchange(seen, moved, Ordering::Relaxed, Ordering::Relaxed) {
@@ -372,7 +388,19 @@ impl Region {
                 Err(other) => seen = other,
             }
         }
-        Moved::Done
+        Moved::Needless
+    }
+
+    /// Whether nothing has ended the session that was seen alive with `control`. Asked after its
+    /// policy was read, by those who do not move its last activity, whose swap would tell.
+    #[inline]
+    pub(crate) fn goes_on(&self, slot: usize, control: Control) -> bool {
+        let limit = self.get(self.field(slot, at::LIMIT));
+        let last = self.get(self.field(slot, at::LAST));
+        fence(Ordering::Acquire);
+        limit & MARK == 0
+            && last & FROZEN == 0
+            && Control(self.get(self.field(slot, at::CONTROL))).same_session(control)
     }
 
     /// Stops all touches of the session that `view` saw; false when one came first, and the caller
@@ -432,6 +460,27 @@ impl Region {
         fence(Ordering::Release);
         self.set(self.field(slot, at::SUBJECT), u64::from(generation) << 32 | target as u64);
         self.set_control(slot, Control(control.0 & !3 | Kind::Alias as u64));
+    }
+
+    /// The new session of a rotation that has written where the alias is to lead, and has not made the
+    /// record one yet: its subject is the new session's then, and no longer in it.
+    pub(crate) fn half_rotated(&self, view: &View) -> Option<View> {
+        let (target, generation) = view.target();
+        let new = self.view_at(target)?;
+        let alike = new.control.policy() == view.control.policy() && new.start == view.start;
+        let sessions = (view.control.kind(), new.control.kind()) == (Kind::Session, Kind::Session);
+        (sessions && alike && new.control.generation() == generation).then_some(new)
+    }
+
+    /// Writes the subject of a half-rotated session back. Under the shard's lock.
+    pub(crate) fn restore_subject(&self, slot: usize, subject: Subject) {
+        self.set(self.field(slot, at::SUBJECT), subject.0);
+    }
+
+    /// Stops all touches of a session that has become an alias; says when the last of them was.
+    /// Under the shard's lock. Whose swap fails by this finds the alias when it looks again.
+    pub(crate) fn close(&self, slot: usize) -> Tick {
+        Tick::from_word(self.word(self.field(slot, at::LAST)).fetch_or(FROZEN, Ordering::Release))
     }
 
     /// Frees a record. Under the shard's lock; the tag is cleared after.

@@ -44,6 +44,9 @@ pub(crate) mod field {
 
 /// Work of a start that finds its shard full, before it gives up.
 const MAKE_ROOM: usize = 256;
+/// Unreported ends of which a rebuild asks whether the ring has them: an owner that dies leaves one.
+/// More than a few are damage, and must not cost a look through the ring each.
+const SEARCHES: usize = 16;
 /// Ended records among which the one to give up is looked for.
 const EVICTION_CHOICE: usize = 4096;
 
@@ -392,7 +395,9 @@ impl Shard<'_> {
         }
         self.set(field::SWEEP_CURSOR, to as u64);
         if to == self.region.layout.slots {
-            self.set(field::SWEPT, changes);
+            // Release: who forgets old versions on the word of this has seen every end that they
+            // decided, and so has who reads the policy after that.
+            self.region.word(self.at(field::SWEPT)).store(changes, crate::atomic::Ordering::Release);
         }
         to - from
     }
@@ -468,13 +473,24 @@ impl Shard<'_> {
     pub(crate) fn make_alias(&self, slot: usize, view: &View, target: usize, at: Tick, policy: &Policy, now: Tick) {
         let end = End { cause: Cause::Rotated, at };
         let generation = self.region.control(target).generation();
+        // Before the alias, so that `end_all`, which finds one, also finds it counted.
+        self.count(field::ROTATED);
         self.region.alias(slot, target, generation);
+        self.pass_on_activity(slot, target);
         self.region.mark(slot, end);
         self.region.emit(&Shard::event(view, What::Rotated, end));
         self.region.set_control(slot, self.region.control(slot).reported());
         self.region.sub(self.at(field::LIVE), 1);
-        self.count(field::ROTATED);
         self.finish(slot, view, end, policy, now);
+    }
+
+    /// A touch of the old id that came before the alias was answered with Active: it counts for the
+    /// new one. Those that come after find their swap fail, and then the alias.
+    fn pass_on_activity(&self, slot: usize, target: usize) {
+        let last = self.region.close(slot);
+        if let Some(view) = self.region.view(target) {
+            self.region.move_last(target, &view, last);
+        }
     }
 
     /// Puts everything derived in this shard right from its records, after an owner died in it.
@@ -482,13 +498,15 @@ impl Shard<'_> {
         self.region.add(header::RECOVERIES, 1);
         let mut used = 0;
         let mut live = 0;
+        let mut searches = SEARCHES;
         for slot in self.slots() {
             let Some(view) = self.region.view(slot) else {
                 self.repair_free(slot);
                 continue;
             };
+            let view = self.whole(slot, view);
             used += 1;
-            live += u64::from(self.repair(slot, &view));
+            live += u64::from(self.repair(slot, &view, &mut searches));
         }
         self.index.rebuild(self.region, |position| {
             let slot = self.first() + position;
@@ -498,6 +516,14 @@ impl Shard<'_> {
         self.set(field::LIVE, live);
         self.set(field::SWEPT, 0);
         self.rebuild_timer();
+    }
+
+    /// A session that was about to become an alias when its owner died goes on as it was, in the list
+    /// of its subject, where a revocation finds it.
+    fn whole(&self, slot: usize, view: View) -> View {
+        let Some(new) = self.region.half_rotated(&view) else { return view };
+        self.region.restore_subject(slot, new.subject());
+        self.region.view(slot).unwrap_or(view)
     }
 
     /// A record that is free is in nobody's list.
@@ -512,14 +538,25 @@ impl Shard<'_> {
         }
     }
 
-    /// Finishes what was begun with a record; says whether it is a live session.
-    fn repair(&self, slot: usize, view: &View) -> bool {
+    /// Finishes what was begun with a record; says whether it is a live session. Looks into the ring
+    /// of events at most `searches` times.
+    fn repair(&self, slot: usize, view: &View, searches: &mut usize) -> bool {
         let rules = self.region.rules(view.control.policy());
         let policy = rules.map_or_else(Policy::new, |rules| rules.policy);
         let end = view.mark().or_else(|| match view.control.kind() {
             // The overlap is what is lost of the rotation that was under way.
-            Kind::Alias => Some(End { cause: Cause::Rotated, at: view.start() }),
-            _ if view.is_frozen() => Some(deadlines(&view.life(), &policy).end),
+            Kind::Alias => {
+                let (target, generation) = view.target();
+                if self.region.view_at(target).is_some_and(|view| view.control.generation() == generation) {
+                    self.pass_on_activity(slot, target);
+                }
+                Some(End { cause: Cause::Rotated, at: view.start() })
+            }
+            // Perhaps by a version that the policy had before.
+            _ if view.is_frozen() => match rules.map(|rules| judge(&rules, view, Tick::LAST).state) {
+                Some(State::Ended(end)) => Some(end),
+                _ => Some(deadlines(&view.life(), &policy).end),
+            },
             _ => None,
         });
         let subject = view.subject();
@@ -536,7 +573,9 @@ impl Shard<'_> {
         if !view.control.is_reported() {
             let what = if view.control.kind() == Kind::Alias { What::Rotated } else { What::Ended };
             let event = Shard::event(view, what, end);
-            if !self.region.has_event(&event) {
+            let is_there = *searches > 0 && self.region.has_event(&event);
+            *searches = searches.saturating_sub(1);
+            if !is_there {
                 self.region.emit(&event);
             }
             self.region.set_control(slot, self.region.control(slot).reported());
@@ -545,5 +584,61 @@ impl Shard<'_> {
             self.region.keep(slot, keep_until(&view.life(), &policy, end));
         }
         false
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use crate::record::Kind;
+    use crate::region::Region;
+    use crate::{Binding, Cause, Config, Policy, Span, Start, Table, Tick, Verdict};
+
+    fn at(millis: u64) -> Tick {
+        Tick::from_millis(millis)
+    }
+
+    fn ms(millis: u64) -> Span {
+        Span::from_millis(millis)
+    }
+
+    fn only_session(region: &Region) -> usize {
+        let is_session = |slot: &usize| region.control(*slot).kind() == Kind::Session;
+        (0..region.layout.all_slots()).find(is_session).unwrap()
+    }
+
+    #[test]
+    fn an_end_that_a_dead_owner_froze_is_the_one_that_the_old_policy_decided() {
+        let table = Table::private(&Config::new(100)).unwrap();
+        let policy = table.set_policy("p", &Policy::new().idle(ms(10)), Tick::ZERO).unwrap();
+        let key = table.key(b"id");
+        table.start(key, &Start::under(policy), at(0)).unwrap();
+        table.set_policy("p", &Policy::new().idle(ms(5000)), at(20)).unwrap();
+        let slot = only_session(&table.region);
+        let view = table.region.view(slot).unwrap();
+        assert!(table.region.freeze(slot, &view));
+        table.repair();
+        let verdict = table.peek(key, Binding::NONE, at(30));
+        assert!(matches!(verdict, Verdict::Ended(end) if (end.cause, end.at) == (Cause::Idle, at(10))), "{verdict:?}");
+        assert_eq!(table.events().map(|event| event.at).collect::<Vec<_>>(), [at(10)]);
+    }
+
+    #[test]
+    fn a_session_whose_rotation_died_half_way_is_still_its_subjects() {
+        let table = Table::private(&Config::new(100)).unwrap();
+        let policy = table.set_policy("p", &Policy::new().idle(ms(10)), Tick::ZERO).unwrap();
+        let alice = table.subject(b"alice");
+        let (old, new) = (table.key(b"old"), table.key(b"new"));
+        table.start(old, &Start::under(policy).of(alice), at(0)).unwrap();
+        let slot = only_session(&table.region);
+        table.start(new, &Start::under(policy).of(alice), at(0)).unwrap();
+        // What the rotation has written last: out of the list, and where the alias is to lead.
+        table.region.subjects(alice).unlink(slot, alice);
+        let target = (0..table.region.layout.all_slots()).find(|slot| table.region.record_key(*slot) == new).unwrap();
+        let generation = u64::from(table.region.control(target).generation());
+        table.region.restore_subject(slot, crate::Subject(generation << 32 | target as u64));
+        table.repair();
+        table.check().unwrap();
+        assert_eq!(table.end_subject(alice, Cause::Revoked, at(1)), 2);
+        assert!(matches!(table.peek(old, Binding::NONE, at(1)), Verdict::Ended(_)));
     }
 }

@@ -10,6 +10,7 @@
 //! under the lock of the subject's shard, which is taken after a session shard's lock, never before.
 //! While a record is in a list, its subject word does not change.
 
+use crate::atomic::Ordering;
 use crate::index::Index;
 use crate::key::Subject;
 use crate::layout::SUBJECT_HEADER;
@@ -63,13 +64,15 @@ impl Region {
         self.get(self.layout.at_links + slot)
     }
 
+    /// After the subject of the record was written, for [`Region::is_linked`].
     fn set_link(&self, slot: usize, link: u64) {
-        self.set(self.layout.at_links + slot, link);
+        self.word(self.layout.at_links + slot).store(link, Ordering::Release);
     }
 
-    /// Whether a record is in the list of its subject. Stable only under the subject's lock.
+    /// Whether a record is in the list of its subject. Stable only under the subject's lock; who finds
+    /// it linked finds, if asked after that, the subject in whose list it is.
     pub(crate) fn is_linked(&self, slot: usize) -> bool {
-        self.link(slot) != 0
+        self.word(self.layout.at_links + slot).load(Ordering::Acquire) != 0
     }
 
     /// Rebuilds every subject shard.
@@ -83,7 +86,7 @@ impl Region {
     fn listed_subject(&self, slot: usize) -> Option<Subject> {
         let view = self.view(slot)?;
         let belongs = view.control.kind() == Kind::Session && view.mark().is_none() && view.subject() != Subject::NONE;
-        belongs.then(|| view.subject())
+        (belongs && self.half_rotated(&view).is_none()).then(|| view.subject())
     }
 
     /// What is wrong with the lists.
@@ -145,16 +148,17 @@ impl Subjects<'_> {
 
     /// The sessions of a subject, the newest first.
     pub(crate) fn sessions(&self, subject: Subject) -> impl Iterator<Item = usize> + '_ {
-        let mut next = self.find(subject).map(|(_, slot)| slot);
-        let mut left = self.region.layout.all_slots();
+        let (mut next, mut previous) = (self.find(subject).map(|(_, slot)| slot), FIRST);
         std::iter::from_fn(move || {
             let slot = next?;
-            left = left.checked_sub(1)?;
-            // A list that leads elsewhere is damaged; it ends here.
-            if self.region.subject_word(slot) != subject.0 {
+            let link = self.region.link(slot);
+            // A list that leads elsewhere is damaged; it ends here. It cannot lead round: every record
+            // has one that comes before it, and the first has none.
+            if self.region.subject_word(slot) != subject.0 || link >> 32 != previous {
                 return None;
             }
-            let following = (self.region.link(slot) & 0xffff_ffff) as usize;
+            previous = slot as u64 + 1;
+            let following = (link & 0xffff_ffff) as usize;
             next = (1..=self.region.layout.all_slots()).contains(&following).then(|| following - 1);
             Some(slot)
         })
@@ -224,13 +228,41 @@ impl Subjects<'_> {
         self.index.rebuild(region, |_| None);
         region.set(self.header() + USED, 0);
         let is_ours = |slot: usize| region.subject_shard(Subject(region.subject_word(slot))) == self.shard;
-        for slot in (0..region.layout.all_slots()).filter(|slot| is_ours(*slot)) {
+        // Linked first, then whose: a link that is seen together with a subject of ours stays as it is
+        // until we let go of the lock. A free record may name a subject of ours that it once had, and be
+        // linked for another one at this moment.
+        for slot in (0..region.layout.all_slots()).filter(|slot| region.is_linked(*slot) && is_ours(*slot)) {
             region.set_link(slot, 0);
         }
         for slot in (0..region.layout.all_slots()).filter(|slot| is_ours(*slot)) {
             if let Some(subject) = region.listed_subject(slot) {
                 self.link(slot, subject);
             }
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::{Config, Policy, Span, Start, Table, Tick};
+
+    #[test]
+    fn a_list_that_leads_round_ends_where_it_begins_anew() {
+        let table = Table::private(&Config::new(1000)).unwrap();
+        let policy = table.set_policy("p", &Policy::new().idle(Span::DAY), Tick::ZERO).unwrap();
+        let alice = table.subject(b"alice");
+        for number in 0..5 {
+            table.start(table.key(&[number]), &Start::under(policy).of(alice), Tick::ZERO).unwrap();
+        }
+        let sessions: Vec<_> = table.region.subjects(alice).sessions(alice).collect();
+        assert_eq!(sessions.len(), 5);
+        for back in &sessions {
+            let last = sessions[4];
+            let link = table.region.link(last);
+            table.region.set_link(last, link >> 32 << 32 | (*back as u64 + 1));
+            assert_eq!(table.region.subjects(alice).sessions(alice).count(), 5);
+            table.region.set_link(last, link);
         }
     }
 }

@@ -23,7 +23,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("record", &["atomic", "key", "layout", "cause", "region", "state", "time"]),
     ("policies", &["atomic", "error", "layout", "policy", "region", "state", "time", "lock"]),
     ("events", &["atomic", "cause", "key", "layout", "lock", "policies", "region", "time"]),
-    ("subjects", &["index", "key", "layout", "lock", "record", "region"]),
+    ("subjects", &["atomic", "index", "key", "layout", "lock", "record", "region"]),
     (
         "shard",
         &[

@@ -16,6 +16,9 @@ use crate::region::Region;
 /// Creates a region file. It appears at `path` whole or not at all.
 pub(crate) fn create(path: &Path, config: &Config) -> Result<Region, CreateError> {
     let layout = config.layout()?;
+    if boot_marker() == 0 {
+        return Err(CreateError::Open(OpenError::OtherBoot));
+    }
     let io = |source| CreateError::Io { path: path.into(), source };
     let (unfinished, file) = temporary(path).map_err(io)?;
     let result = (|| {
@@ -89,7 +92,9 @@ pub(crate) fn open(path: &Path, huge_pages: bool) -> Result<Region, OpenError> {
     if region.get(header::SUM) != checksum(&region) {
         return Err(OpenError::Header { what: "its checksum" });
     }
-    if region.get(header::BOOT) != boot_marker() {
+    // A boot that is not known is another one: ticks of before would make sessions live for years.
+    let boot = boot_marker();
+    if boot == 0 || region.get(header::BOOT) != boot {
         return Err(OpenError::OtherBoot);
     }
     let claimed = Owner::claim(file, region.words()).map_err(io)?;

@@ -3,6 +3,7 @@
 
 use std::sync::atomic::Ordering;
 
+use crate::atomic::Ordering::Acquire;
 use crate::layout::header;
 use crate::shard::field;
 use crate::table::Table;
@@ -68,7 +69,8 @@ impl Table {
         if !self.region.has_older_versions() {
             return;
         }
-        let swept = (0..shards).map(|shard| self.region.get(self.region.layout.shard(shard) + field::SWEPT)).min();
+        let swept = |shard| self.region.word(self.region.layout.shard(shard) + field::SWEPT).load(Acquire);
+        let swept = (0..shards).map(swept).min();
         self.region.forget_versions(swept.unwrap_or(0));
     }
 

@@ -6,7 +6,7 @@ use crate::key::{Key, Subject};
 use crate::policies::PolicyId;
 use crate::policy::OnFull;
 use crate::record::{Birth, Kind, View};
-use crate::shard::{Shard, judge};
+use crate::shard::{Shard, field, judge};
 use crate::state::{State, deadlines};
 use crate::table::Table;
 use crate::table::start::Incarnation;
@@ -16,6 +16,8 @@ use crate::wheel::LIVE;
 
 /// Looks at a session that changes hands between finding and locking it.
 const LOOKS: usize = 8;
+/// Times that `end_subject` and `end_all` look again, because sessions were rotated meanwhile.
+const PASSES: usize = 8;
 /// Records of one shard that `end_all` looks at before it lets others have the lock.
 const BATCH: usize = 128;
 
@@ -92,11 +94,20 @@ impl Table {
     }
 
     /// Ends all sessions of a subject; says how many. Costs what the subject has, not what the
-    /// table holds. Sessions whose start has not returned when this is called may be missed.
+    /// table holds. Sessions whose start has not returned when this is called may be missed; those
+    /// that are rotated meanwhile are not.
     pub fn end_subject(&self, subject: Subject, cause: Cause, now: Tick) -> u64 {
         let now = now.as_now();
-        let ended = self.incarnations_of(subject).into_iter().filter(|one| self.end_incarnation(*one, cause, now));
-        ended.count() as u64
+        let mut ended = 0;
+        for _ in 0..PASSES {
+            let sessions = self.incarnations_of(subject);
+            if sessions.is_empty() {
+                break;
+            }
+            // One that was rotated since is in the list again, under its new id.
+            ended += sessions.into_iter().filter(|one| self.end_incarnation(*one, cause, now)).count();
+        }
+        ended as u64
     }
 
     pub(crate) fn incarnations_of(&self, subject: Subject) -> Vec<Incarnation> {
@@ -108,9 +119,28 @@ impl Table {
     }
 
     /// Ends all sessions that match; says how many. Looks at every record of the region, in steps
-    /// between which others get their turn.
+    /// between which others get their turn, and again while sessions are rotated meanwhile. Those
+    /// that start meanwhile may or may not be among them.
     pub fn end_all(&self, filter: &Filter, cause: Cause, now: Tick) -> u64 {
         let now = now.as_now();
+        let mut ended = 0;
+        for _ in 0..PASSES {
+            let rotations = self.rotations();
+            ended += self.end_all_once(filter, cause, now);
+            // A rotation may have moved a session from where we had yet to look to where we had been.
+            if self.rotations() == rotations {
+                break;
+            }
+        }
+        ended
+    }
+
+    fn rotations(&self) -> u64 {
+        let counted = |shard| self.region.get(self.region.layout.shard(shard) + field::ROTATED);
+        (0..self.region.layout.shards).map(counted).fold(0, u64::wrapping_add)
+    }
+
+    fn end_all_once(&self, filter: &Filter, cause: Cause, now: Tick) -> u64 {
         let mut ended = 0;
         for first in (0..self.region.layout.all_slots()).step_by(BATCH) {
             let last = (first + BATCH).min(self.region.layout.all_slots());
@@ -126,7 +156,8 @@ impl Table {
     }
 
     /// Gives a session a new id, against fixation: `new` becomes its key, and for `overlap` from now
-    /// on `old` answers as the new one, for requests that are in flight; then `old` has ended.
+    /// on `old` answers as the new one, for requests that are in flight; then `old` has ended. An id is
+    /// followed through 16 rotations, each within the overlap of the one before.
     /// Everything else about the session stays as it is.
     ///
     /// # Errors
@@ -141,7 +172,7 @@ impl Table {
         let second = second.as_ref().unwrap_or(&first);
         let (from, to) = if from <= to { (&first, second) } else { (second, &first) };
 
-        let (slot, view) = from.settled(old, now).ok_or(RotateError::Unknown)?;
+        let (_, view) = from.settled(old, now).ok_or(RotateError::Unknown)?;
         match view.mark() {
             Some(end) if view.control.kind() == Kind::Alias && end.at > now => return Err(RotateError::Rotated),
             Some(end) => return Err(RotateError::Ended(end)),
@@ -151,6 +182,11 @@ impl Table {
         self.refuse_taken(to, new, now)?;
         if !to.make_room(now, rules.policy.on_full == OnFull::EvictEnded) {
             return Err(RotateError::Full);
+        }
+        // Making room does what is due, and the policy may have changed since the first look.
+        let (slot, view) = from.settled(old, now).ok_or(RotateError::Unknown)?;
+        if let Some(end) = view.mark() {
+            return Err(RotateError::Ended(end));
         }
         let life = view.life();
         let birth = Birth {
@@ -163,15 +199,14 @@ impl Table {
             subject: view.subject(),
         };
         let old_until = now.after(overlap).min(Tick::LAST);
-        let target = if birth.subject == Subject::NONE {
-            to.insert(&birth, &rules).ok_or(RotateError::Full)?
-        } else {
-            let subjects = region.subjects(birth.subject);
-            let target = to.insert(&birth, &rules).ok_or(RotateError::Full)?;
+        // Held until the old record is an alias: whoever makes the lists anew meanwhile, because an
+        // owner died in them, must not find it alive and link it again.
+        let subjects = (birth.subject != Subject::NONE).then(|| region.subjects(birth.subject));
+        let target = to.insert(&birth, &rules).ok_or(RotateError::Full)?;
+        if let Some(subjects) = &subjects {
             subjects.link(target, birth.subject);
             subjects.unlink(slot, birth.subject);
-            target
-        };
+        }
         from.make_alias(slot, &view, target, old_until, &rules.policy, now);
         Ok(Rotated { old_until })
     }

@@ -7,7 +7,7 @@ use crate::layout::header;
 use crate::policies::{PolicyId, Rules};
 use crate::policy::{OnFull, OnLimit};
 use crate::record::{Birth, Kind};
-use crate::shard::{Shard, field, judge};
+use crate::shard::{Shard, field};
 use crate::state::State;
 use crate::subjects::Subjects;
 use crate::table::{Table, bump};
@@ -70,6 +70,9 @@ enum Attempt {
     Started,
     /// The subject has its share: these must end first.
     Displace(Vec<Incarnation>),
+    /// There is room only because these are over by our clock: that must be on record first, or a
+    /// touch by a clock that lags would bring one of them back beside the new one.
+    Settle(Vec<Incarnation>),
 }
 
 impl Table {
@@ -91,6 +94,14 @@ impl Table {
                 Ok(Attempt::Displace(sessions)) => {
                     for session in sessions {
                         displaced += u32::from(self.end_incarnation(session, Cause::Displaced, now));
+                    }
+                }
+                Ok(Attempt::Settle(sessions)) => {
+                    for (slot, generation) in sessions {
+                        let shard = self.region.lock_shard(slot / self.region.layout.slots);
+                        if self.region.control(slot).generation() == generation {
+                            shard.settle(slot, now);
+                        }
                     }
                 }
                 Err(error) => {
@@ -135,8 +146,8 @@ impl Table {
             shard.insert(&birth, &rules).ok_or(StartError::Full)?;
         } else {
             let subjects = region.subjects(start.subject);
-            if let Some(too_many) = self.over_limit(&subjects, start.subject, &rules, now)? {
-                return Ok(Attempt::Displace(too_many));
+            if let Some(first) = self.over_limit(&subjects, start.subject, &rules, now)? {
+                return Ok(first);
             }
             if !subjects.has_room(start.subject) {
                 return Err(StartError::Full);
@@ -158,28 +169,30 @@ impl Table {
         }
     }
 
-    /// The sessions that must end before this subject can have one more; `None` when it can.
+    /// What must be done before this subject can have one session more; `None` when it can.
     fn over_limit(
         &self,
         subjects: &Subjects<'_>,
         subject: Subject,
         rules: &Rules,
         now: Tick,
-    ) -> Result<Option<Vec<Incarnation>>, StartError> {
+    ) -> Result<Option<Attempt>, StartError> {
         let most = rules.policy.max_per_subject as usize;
         if most == 0 {
             return Ok(None);
         }
-        let mut live: Vec<_> = subjects
-            .sessions(subject)
-            .filter_map(|slot| self.region.view(slot).map(|view| (slot, view)))
-            .filter(|(_, view)| {
-                let state = self.region.rules(view.control.policy()).map(|rules| judge(&rules, view, now).state);
-                matches!(state, Some(State::Active | State::Grace))
-            })
-            .collect();
+        let (mut live, mut over) = (Vec::new(), Vec::new());
+        for slot in subjects.sessions(subject) {
+            let Some(view) = self.region.view(slot) else { continue };
+            match self.region.judge(&view, now).map(|judged| judged.state) {
+                Some(State::Active | State::Grace) => live.push((slot, view)),
+                Some(State::Ended(_)) => over.push((slot, view.control.generation())),
+                None => {}
+            }
+        }
         if live.len() < most {
-            return Ok(None);
+            let matters = live.len() + over.len() >= most;
+            return Ok(matters.then_some(Attempt::Settle(over)));
         }
         // The list has the newest first; of sessions that are alike the one that was there first goes.
         live.reverse();
@@ -189,7 +202,8 @@ impl Table {
             OnLimit::EndLeastRecent => live.sort_by_key(|(_, view)| view.life().last),
         }
         let surplus = live.len() + 1 - most;
-        Ok(Some(live[..surplus].iter().map(|(slot, view)| (*slot, view.control.generation())).collect()))
+        let surplus = live[..surplus].iter().map(|(slot, view)| (*slot, view.control.generation()));
+        Ok(Some(Attempt::Displace(surplus.collect())))
     }
 
     /// Ends the session that a record held, if it still holds it and it is alive; says whether.

@@ -7,13 +7,15 @@ use crate::policies::PolicyId;
 use crate::policy::{GraceMode, Limits, OnMismatch, Policy};
 use crate::record::{Glance, Kind, Moved, View};
 use crate::region::Region;
-use crate::shard::Judged;
 use crate::state::{Life, State, deadlines_by, keep_until};
 use crate::table::{Table, bump};
 use crate::time::{Span, Tick};
 
 /// Rotations that an old id is followed through during their overlaps.
-const HOPS: usize = 4;
+const HOPS: usize = 16;
+/// Looks at a session that is ended or rotated meanwhile. Each that fails was overtaken by one of
+/// the two; after so many in a few nanoseconds, whatever the caller came for is gone.
+const LOOKS: usize = 4;
 /// How far ahead `touch_many` asks for lines of the index, and for records.
 const AHEAD: usize = 16;
 
@@ -112,7 +114,7 @@ impl Region {
     pub(crate) fn locate(&self, key: Key, now: Tick) -> Located {
         let Some((mut slot, mut view)) = self.find(key) else { return Located::Unknown };
         let mut via = None;
-        for _ in 0..HOPS {
+        for _ in 0..=HOPS {
             if view.control.kind() != Kind::Alias {
                 return Located::Session(slot, view, via);
             }
@@ -126,16 +128,13 @@ impl Region {
             via = Some(end);
             let (target, generation) = view.target();
             match self.view_at(target) {
-                Some(next) if next.control.generation() == generation => (slot, view) = (target, next),
+                Some(next) if next.control.generation() == generation => {
+                    (slot, view) = (target, next.counting(&view));
+                }
                 _ => return Located::Dead(end),
             }
         }
         via.map_or(Located::Unknown, Located::Dead)
-    }
-
-    /// A record by a number that came out of the region.
-    pub(crate) fn view_at(&self, slot: usize) -> Option<View> {
-        if slot < self.layout.all_slots() { self.view(slot) } else { None }
     }
 }
 
@@ -228,10 +227,13 @@ impl Table {
         if !is_presented || !deadlines_by(&life, &limits).is_active(now) {
             return None;
         }
-        if counts {
-            if !self.region.move_last_once(slot, &seen, now) {
-                return None;
-            }
+        let moves = counts && now > seen.last();
+        let goes_on =
+            if moves { self.region.move_last_once(slot, &seen, now) } else { self.region.goes_on(slot, seen.control) };
+        if !goes_on {
+            return None;
+        }
+        if moves {
             life.last = life.last.max(now);
         }
         Some(left(&life, &limits, seen.control.policy(), now, false))
@@ -241,16 +243,26 @@ impl Table {
     #[cold]
     #[inline(never)]
     fn look_closely(&self, key: Key, presented: Binding, now: Tick, counts: bool) -> Verdict {
+        for _ in 0..LOOKS {
+            if let Some(verdict) = self.try_look(key, presented, now, counts) {
+                return verdict;
+            }
+        }
+        Verdict::Unknown
+    }
+
+    /// `None` when the session was ended or rotated between the look and the step.
+    fn try_look(&self, key: Key, presented: Binding, now: Tick, counts: bool) -> Option<Verdict> {
         let region = &self.region;
         let (slot, view, via) = match region.locate(key, now) {
             Located::Session(slot, view, via) => (slot, view, via),
-            Located::Dead(end) => return Verdict::Ended(end),
-            Located::Unknown => return Verdict::Unknown,
+            Located::Dead(end) => return Some(Verdict::Ended(end)),
+            Located::Unknown => return Some(Verdict::Unknown),
         };
         // A policy that cannot be read is damage: nobody passes on its word.
-        let Some(judged) = region.judge(&view, now) else { return Verdict::Unknown };
+        let Some(judged) = region.judge(&view, now) else { return Some(Verdict::Unknown) };
         if let State::Ended(end) = judged.state {
-            return self.ended(&view, &judged.policy, end, via, now);
+            return Some(self.ended(&view, &judged.policy, end, via, now));
         }
         let mut mismatch = false;
         if view.binding() != Binding::NONE && view.binding() != presented {
@@ -258,35 +270,32 @@ impl Table {
                 bump(region, header::MISMATCHES);
             }
             match judged.policy.on_mismatch {
-                OnMismatch::Deny => return Verdict::Mismatch(Mismatch { ended: false }),
+                OnMismatch::Deny => return Some(Verdict::Mismatch(Mismatch { ended: false })),
                 OnMismatch::End => {
                     let ended = counts && self.end(view.key, Cause::Binding, now).is_ok();
-                    return Verdict::Mismatch(Mismatch { ended });
+                    return Some(Verdict::Mismatch(Mismatch { ended }));
                 }
                 OnMismatch::Log => mismatch = true,
             }
         }
         let mut life = view.life();
         let resumes = judged.state == State::Active || judged.policy.grace_mode == GraceMode::Resume;
+        let moved = if counts && resumes { region.move_last(slot, &view, now) } else { Moved::Needless };
+        match moved {
+            Moved::Done => {}
+            // Its end may be marked, and the version of the policy that ended it forgotten, since
+            // the record was read.
+            Moved::Needless if region.goes_on(slot, view.control) => {}
+            _ => return None,
+        }
         if counts && resumes {
-            if region.move_last(slot, &view, now) != Moved::Done {
-                // Its time came, by another's clock, between our look and our step; it may be
-                // forgotten already, and its record another's.
-                let now_frozen = region.view(slot).filter(|again| again.control.same_session(view.control));
-                return match now_frozen.and_then(|again| Some((again, region.judge(&again, now)?))) {
-                    Some((again, Judged { state: State::Ended(end), policy })) => {
-                        self.ended(&again, &policy, end, via, now)
-                    }
-                    _ => via.map_or(Verdict::Unknown, Verdict::Ended),
-                };
-            }
             life.last = life.last.max(now);
         }
         let left = left(&life, &judged.policy.limits(), view.control.policy(), now, mismatch);
-        match judged.state {
+        Some(match judged.state {
             State::Grace => Verdict::Grace(left),
             _ => Verdict::Active(left),
-        }
+        })
     }
 
     /// An end, as long as its record is kept, whether or not the timer has forgotten it yet.
