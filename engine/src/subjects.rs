@@ -244,7 +244,6 @@ impl Subjects<'_> {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
-    use super::*;
     use crate::{Config, Policy, Span, Start, Table, Tick};
 
     #[test]
