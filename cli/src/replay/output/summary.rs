@@ -117,44 +117,11 @@ fn whom(report: &Report) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::report::InputReport;
+    use super::super::super::report::tests::{policy, report};
     use super::*;
 
-    fn policy(name: &str, forced_logins: u64, exposure_ms: u64) -> PolicyReport {
-        PolicyReport {
-            name: name.into(),
-            idle_ms: 900_000,
-            lifetime_ms: 0,
-            grace_ms: 0,
-            grace_mode: "reauth",
-            sessions: forced_logins + 10,
-            forced_logins,
-            forced_idle: forced_logins,
-            forced_lifetime: 0,
-            grace_resumes: 0,
-            grace_prompts: 0,
-            active_ms: 0,
-            exposure_ms,
-            open_at_end: 0,
-            peak_live: 1,
-            peak_at: None,
-        }
-    }
-
     fn said(policies: Vec<PolicyReport>) -> String {
-        let input = InputReport {
-            files: vec![],
-            format: "combined".into(),
-            key: "user".into(),
-            events: 100,
-            keys: 10,
-            unparsed: 0,
-            nokey: 0,
-            out_of_order: 0,
-            first: None,
-            last: None,
-        };
-        sentence(&Report { input, policies }, 86_400_000).unwrap()
+        sentence(&report(policies), 86_400_000).unwrap()
     }
 
     #[test]
