@@ -13,9 +13,9 @@ pub(crate) enum InputError {
     #[error("{file} is a directory; name the log files in it")]
     Directory { file: String },
     #[error(
-        "{file} is packed with {packing}, which is not read here; unpack it and pipe it in: `{tool} {file} | curfew replay -`"
+        "{file} is packed with {packing}, which is not read here; unpack it and pipe it in: {tool} | curfew replay -"
     )]
-    Packing { file: String, packing: &'static str, tool: &'static str },
+    Packing { file: String, packing: &'static str, tool: String },
     #[error("cannot read {file} beyond line {line}: {cause}; the numbers would be wrong, so none are given")]
     Read { file: String, line: u64, cause: io::Error },
     #[error(

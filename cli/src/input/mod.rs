@@ -17,9 +17,10 @@ mod tests;
 mod time;
 
 pub(crate) use error::InputError;
+pub(crate) use source::{is_stdin, title};
 
 use lines::{Blocks, Record};
-use source::{Source, title};
+use source::Source;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -138,7 +139,7 @@ impl Input {
         let mut files = Vec::with_capacity(options.files.len());
         let mut total = Some(0);
         for path in &options.files {
-            let state = if source::is_stdin(path) {
+            let state = if is_stdin(path) {
                 if files.iter().any(|(_, state)| matches!(state, State::Stdin)) {
                     return Err(InputError::StdinTwice);
                 }

@@ -1,6 +1,7 @@
 //! A file, a pipe or standard input as a stream of plain bytes, unpacked when its first bytes say it is packed.
 
 use super::error::InputError;
+use crate::say;
 use flate2::bufread::MultiGzDecoder;
 use std::fs::File;
 use std::io::{self, BufReader, Cursor, ErrorKind, Read};
@@ -63,7 +64,10 @@ pub(crate) fn unpack(
     let mut head = [0; 6];
     let length = read_up_to(&mut bytes, &mut head).map_err(failed)?;
     let head = head[..length].to_vec();
-    let foreign = |packing, tool| Err(InputError::Packing { file: title(path), packing, tool });
+    let foreign = |packing, tool| {
+        let tool = if is_stdin(path) { format!("... | {tool}") } else { format!("{tool} {}", say::quoted(path)) };
+        Err(InputError::Packing { file: title(path), packing, tool })
+    };
     match head[..] {
         [0xfd, b'7', b'z', b'X', b'Z', 0] => return foreign("xz", "xzcat"),
         [b'B', b'Z', b'h', b'1'..=b'9', 0x31, 0x41] => return foreign("bzip2", "bzcat"),

@@ -1,14 +1,14 @@
 //! What looks wrong about a log or an answer: what happened, and what to try.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::census::rfc3339;
 use super::reading::Read;
 use super::report::Report;
-use crate::input::Options;
+use crate::input::{self, Options};
 use crate::policy::thousands;
-use crate::say::printable;
+use crate::say::{self, printable};
 
 /// Lines in a hundred that may be unreadable before it is worth a word.
 const UNREADABLE_PERCENT: u64 = 1;
@@ -47,11 +47,11 @@ impl fmt::Display for Warning {
             ),
             Warning::Unreadable { lines, of, format, file, line } => write!(
                 f,
-                "{} of {} lines could not be read as {format} and were left out; the first is line {line} of {}\nLook at it with {}, or try another --format.",
+                "{} of {} lines could not be read as {format} and were left out; the first is line {line} of {}\n{}, or try another --format.",
                 thousands((*lines).into()),
                 thousands((*of).into()),
-                file.display(),
-                command(file, *line),
+                input::title(file),
+                look(file, *line),
             ),
             Warning::SameMinute { minute, events } => write!(
                 f,
@@ -74,13 +74,16 @@ impl fmt::Display for Warning {
     }
 }
 
-/// What shows the line.
-fn command(file: &std::path::Path, line: u64) -> String {
-    let name = file.display();
+/// What to do to see the line.
+fn look(file: &Path, line: u64) -> String {
+    if input::is_stdin(file) {
+        return String::from("Look at what is piped in");
+    }
+    let name = say::quoted(file);
     match file.extension().and_then(|extension| extension.to_str()) {
-        Some("gz") => format!("zcat {name} | sed -n {line}p"),
-        Some("zst") => format!("zstdcat {name} | sed -n {line}p"),
-        _ => format!("sed -n {line}p {name}"),
+        Some("gz") => format!("Look at it with zcat {name} | sed -n {line}p"),
+        Some("zst") => format!("Look at it with zstdcat {name} | sed -n {line}p"),
+        _ => format!("Look at it with sed -n {line}p {name}"),
     }
 }
 
