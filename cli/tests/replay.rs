@@ -334,6 +334,17 @@ fn the_line_to_look_at_can_be_seen_by_what_is_said() {
 }
 
 #[test]
+fn a_file_of_another_format_than_the_others_is_named() {
+    let dir = Dir::new();
+    let log = dir.file("a.log", long_log().concat());
+    // Too few lines to be many unreadable ones.
+    let other = dir.file("b.csv", "time,ip\n1740960000,192.0.2.1\n");
+    let warning = predicate::str::contains(format!("no line of {} could be read as common", other.display()));
+    replay().args([&log, &other]).assert().success().stderr(warning);
+    replay().args([&log, &log]).assert().success().stderr(predicate::str::contains("no line of").not());
+}
+
+#[test]
 fn a_log_with_one_key_or_mostly_one_says_so() {
     let dir = Dir::new();
     let mostly = dir.file("a.log", small_log());

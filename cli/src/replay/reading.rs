@@ -58,6 +58,7 @@ impl Reader {
     #[inline]
     pub(crate) fn line(&mut self, line: &Line<'_>) -> Result<(), Stop> {
         let Read { census, keys } = &mut self.read;
+        census.line(line.file, line.what != What::Unparsed);
         match line.what {
             What::Event { time_ms: time, key } if is_a_date(time) => {
                 let Noted { id: key, again } = keys.note(key, time).ok_or(Stop::TooManyKeys)?;
@@ -84,7 +85,8 @@ impl Reader {
     }
 
     /// Hands on what is still held, and says that this was all.
-    pub(crate) fn finish(self) -> Read {
+    pub(crate) fn finish(mut self) -> Read {
+        self.read.census.file_is_over();
         self.order.finish(|events| {
             // Nobody listening is told by whoever stopped.
             self.docket.hand(events);
