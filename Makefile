@@ -9,6 +9,7 @@ DEMO := target/demo
 .PHONY: build demo setup test soak loom fmt lint doc deny bench clean
 
 build:
+	@command -v cc >/dev/null || { echo "a C compiler is missing; make setup installs one" >&2; exit 1; }
 	$(CARGO) build --release --locked
 
 demo: build

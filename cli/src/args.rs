@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand};
 use jiff::civil::Date;
 
@@ -60,24 +61,21 @@ pub(crate) struct ReplayArgs {
     ///
     /// In common and combined logs: ip (the default), user, ident, or ip+ua for address and browser
     /// together. In JSON, CSV and TSV the name of any field. Lines without it are counted and left out.
-    #[arg(short, long, value_name = "KEY")]
+    #[arg(short, long, value_name = "KEY", value_parser = NonEmptyStringValueParser::new())]
     key: Option<String>,
 
-    /// Format of the log: auto, clf, json, csv or tsv
-    ///
-    /// auto looks at the first lines. clf is common and combined, also with a virtual host before it or
-    /// fields after it. json is one object a line, as nginx, Caddy and Traefik write them.
+    /// Format of the log
     #[arg(short, long, value_name = "FORMAT", default_value = "auto")]
     format: FormatChoice,
 
     /// Field that holds the time (JSON, CSV, TSV)
     ///
     /// Seconds or milliseconds since 1970, or RFC 3339. Without it the usual names are looked for.
-    #[arg(short, long, value_name = "FIELD")]
+    #[arg(short, long, value_name = "FIELD", value_parser = NonEmptyStringValueParser::new())]
     time: Option<String>,
 
     /// Names of the columns, when CSV or TSV has no header line
-    #[arg(long, value_name = "A,B,C", value_delimiter = ',')]
+    #[arg(long, value_name = "A,B,C", value_delimiter = ',', value_parser = NonEmptyStringValueParser::new())]
     columns: Option<Vec<String>>,
 
     /// How to write the result

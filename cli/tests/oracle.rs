@@ -94,6 +94,7 @@ fn compare(log: &Log, path: &Path, oracle: &Path) {
             .args(specs)
             .arg(path),
     );
+    assert_eq!(report["policies"].as_array().unwrap().len(), POLICIES.len());
     for (policy, ours) in POLICIES.iter().zip(report["policies"].as_array().unwrap()) {
         let theirs = object(
             Command::new("python3")

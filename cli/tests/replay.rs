@@ -318,6 +318,33 @@ fn many_unreadable_lines_are_a_warning_with_an_example() {
 }
 
 #[test]
+fn the_line_to_look_at_can_be_seen_by_what_is_said() {
+    let dir = Dir::new();
+    let text = small_log() + &"garbage\n".repeat(9);
+    let log = dir.file("it's a log", &text);
+    let shown = format!("sed -n 122p '{}'", log.display().to_string().replace('\'', r"'\''"));
+    let assert = replay().arg(&log).assert().success();
+    let said = String::from_utf8(assert.get_output().stderr.clone()).unwrap();
+    let command = said.split("Look at it with ").nth(1).and_then(|rest| rest.split(", or try").next()).unwrap();
+    assert!(said.contains(&shown), "{said}");
+    let seen = Process::new("sh").args(["-c", command]).output().unwrap();
+    assert_eq!(String::from_utf8(seen.stdout).unwrap(), "garbage\n", "{said}");
+    let piped = replay().arg("-").write_stdin(text).assert().success();
+    piped.stderr(predicate::str::contains("line 122 of standard input").and(predicate::str::contains("sed").not()));
+}
+
+#[test]
+fn a_file_of_another_format_than_the_others_is_named() {
+    let dir = Dir::new();
+    let log = dir.file("a.log", long_log().concat());
+    // Too few lines to be many unreadable ones.
+    let other = dir.file("b.csv", "time,ip\n1740960000,192.0.2.1\n");
+    let warning = predicate::str::contains(format!("no line of {} could be read as common", other.display()));
+    replay().args([&log, &other]).assert().success().stderr(warning);
+    replay().args([&log, &log]).assert().success().stderr(predicate::str::contains("no line of").not());
+}
+
+#[test]
 fn a_log_with_one_key_or_mostly_one_says_so() {
     let dir = Dir::new();
     let mostly = dir.file("a.log", small_log());

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command as Process, Stdio};
+use std::time::{Duration, Instant};
 
 use assert_cmd::Command;
 use assert_cmd::cargo::cargo_bin;
@@ -55,6 +56,38 @@ fn what_cannot_be_is_said_by_code_2() {
     curfew().args(["synth", "--days", "0"]).assert().code(2);
     let nowhere = curfew().args(["synth", "--output", "no/such/place.log"]).assert().code(2);
     nowhere.stderr(predicate::str::contains("no/such/place.log"));
+}
+
+#[test]
+fn a_log_that_is_cut_short_leaves_nothing_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("week.log");
+    // Years of it; nobody waits for that.
+    let mut child = Process::new(cargo_bin!("curfew"))
+        .args(["synth", "--users", "100000", "--days", "3000", "--output"])
+        .arg(&log)
+        .spawn()
+        .unwrap();
+    let written = || {
+        let files = std::fs::read_dir(format!("/proc/{}/fd", child.id())).unwrap();
+        files
+            .filter_map(|file| std::fs::metadata(file.unwrap().path()).ok())
+            .any(|file| file.is_file() && file.len() > 0)
+    };
+    let deadline = Instant::now() + Duration::from_secs(120);
+    while !written() {
+        assert!(Instant::now() < deadline, "nothing was written");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_full_disk_is_said() {
+    let full = curfew().args(["synth", "--output", "/dev/full"]).assert().code(2);
+    full.stderr(predicate::str::contains("No space left"));
 }
 
 #[test]

@@ -40,19 +40,19 @@ impl Columns {
 
     /// Finds the fields in a header.
     pub(crate) fn place(&mut self, file: &str, header: &[String]) -> Result<(), InputError> {
-        let find = |name: &String, option| {
+        let find = |name: &String, role| {
             find(header, name).ok_or_else(|| InputError::UnknownField {
                 file: file.into(),
                 noun: "column",
-                option,
+                role,
                 name: name.clone(),
                 names: Names(header.to_vec()),
             })
         };
         self.places = Fields {
-            time: find(&self.fields.time, "--time")?,
-            key: find(&self.fields.key, "--key")?,
-            agent: self.fields.agent.as_ref().map(|name| find(name, "--key")).transpose()?,
+            time: find(&self.fields.time, "time (--time)")?,
+            key: find(&self.fields.key, "key (--key)")?,
+            agent: self.fields.agent.as_ref().map(|name| find(name, "user agent (--key)")).transpose()?,
         };
         Ok(())
     }
@@ -182,7 +182,7 @@ mod tests {
     fn a_column_that_is_not_there_is_named_with_those_that_are() {
         let fields = Fields { time: "t".into(), key: "who".into(), agent: None };
         let error = Columns::new(b',', fields).place("x.csv", &["t".into(), "k".into()]).unwrap_err();
-        assert_eq!(error.to_string(), "x.csv has no column `who`, which --key asks for; there are: t, k");
+        assert_eq!(error.to_string(), "x.csv has no column `who`, which should hold the key (--key); there are: t, k");
     }
 
     proptest! {

@@ -8,6 +8,7 @@ use super::lines::Blocks;
 use super::names::{self, Preset};
 use super::quoting::without_returns;
 use super::{FormatChoice, Options, Parser, time};
+use crate::say;
 use serde_json::Value;
 
 /// How many lines are looked at.
@@ -60,13 +61,22 @@ impl Look<'_> {
         } else if self.options.columns.is_none() && json > 0 && json * SHARE >= looked {
             (self.json()?, share(json))
         } else {
-            let delimiter = self
-                .delimiter()
-                .ok_or_else(|| InputError::NotRecognised { file: self.file.into(), tried: "clf, json, csv and tsv" })?;
+            let delimiter = self.delimiter().ok_or_else(|| self.not_recognised())?;
             (self.columns(delimiter)?, "by its first line".into())
         };
         let chosen = plan.note.map(|note| format!("; {note}")).unwrap_or_default();
         Ok(Plan { note: Some(format!("format {}: {how}{chosen}", plan.format)), ..plan })
+    }
+
+    fn not_recognised(&self) -> InputError {
+        let file = self.file.into();
+        if memchr::memchr(0, self.text).is_some() {
+            return InputError::Binary { file };
+        }
+        let tried =
+            if self.options.columns.is_some() { "csv and tsv, for --columns" } else { "clf, json, csv and tsv" };
+        let first = say::printable(self.lines.first().unwrap_or(&&b""[..]));
+        InputError::NotRecognised { file, tried, first }
     }
 
     fn unused(&self, option: &'static str, given: bool, format: &str) -> Result<(), InputError> {
@@ -152,8 +162,8 @@ impl Look<'_> {
                 vec![name.clone()]
             }
             Some(name) => {
-                let (option, name) = ("--time", name.clone());
-                return Err(InputError::UnknownField { file, noun, option, name, names: names() });
+                let (role, name) = ("time (--time)", name.clone());
+                return Err(InputError::UnknownField { file, noun, role, name, names: names() });
             }
             None => choose(preset.map(|p| p.time), names::TIME, &is_time),
         };
@@ -271,6 +281,12 @@ impl Look<'_> {
                 "key from {key}{}",
                 agent.iter().map(|name| format!(" with {name}")).collect::<String>()
             ));
+        }
+        if let (Some(names), Some(first)) = (&self.options.columns, data.first())
+            && names.len() != first.len()
+        {
+            let fields = if first.len() == 1 { "field" } else { "fields" };
+            notes.push(format!("the first line has {} {fields} and --columns has {}", first.len(), names.len()));
         }
         let mut parser = Columns::new(delimiter, Fields { time, key, agent });
         parser.place(self.file, &header)?;

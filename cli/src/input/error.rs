@@ -12,10 +12,8 @@ pub(crate) enum InputError {
     Open { file: String, cause: io::Error },
     #[error("{file} is a directory; name the log files in it")]
     Directory { file: String },
-    #[error(
-        "{file} is packed with {packing}, which is not read here; unpack it and pipe it in: `{tool} {file} | curfew replay -`"
-    )]
-    Packing { file: String, packing: &'static str, tool: &'static str },
+    #[error("{file} is {kind}, which is not read here; pipe in what is in it: {tool} | curfew replay -")]
+    Foreign { file: String, kind: &'static str, tool: String },
     #[error("cannot read {file} beyond line {line}: {cause}; the numbers would be wrong, so none are given")]
     Read { file: String, line: u64, cause: io::Error },
     #[error(
@@ -25,13 +23,20 @@ pub(crate) enum InputError {
     #[error("there is no line in {files}, so the format cannot be told; name it with --format")]
     NoLines { files: String },
     #[error(
-        "the format of {file} was not recognised (tried {tried}); name it with --format, and for csv or tsv without a header line name the columns with --columns"
+        "the first line of {file} is longer than {} MiB, so the format cannot be told; if it is a log, name it with --format",
+        super::lines::LONGEST >> 20
     )]
-    NotRecognised { file: String, tried: &'static str },
+    LongFirstLine { file: String },
+    #[error("{file} is not a log: it is binary, not text")]
+    Binary { file: String },
+    #[error(
+        "the format of {file} was not recognised (tried {tried}); its first line is \"{first}\"; name the format with --format, and for csv or tsv without a header line name the columns with --columns"
+    )]
+    NotRecognised { file: String, tried: &'static str, first: String },
     #[error("{file} has no header line; name its columns with --columns")]
     NoHeader { file: String },
-    #[error("{file} has no {noun} `{name}`, which {option} asks for; there are: {names}")]
-    UnknownField { file: String, noun: &'static str, option: &'static str, name: String, names: Names },
+    #[error("{file} has no {noun} `{name}`, which should hold the {role}; there are: {names}")]
+    UnknownField { file: String, noun: &'static str, role: &'static str, name: String, names: Names },
     #[error("no {noun} of {file} has a usual name for the time; name it with --time; there are: {names}")]
     NoTimeField { file: String, noun: &'static str, names: Names },
     #[error("no {noun} of {file} has a usual name for {role}; name one with --key; there are: {names}")]

@@ -66,6 +66,18 @@ impl<R: Read> Blocks<R> {
         Ok(&seen[..whole])
     }
 
+    /// Whether the line that comes next is longer than any sample.
+    pub(crate) fn is_within_a_line(&self) -> bool {
+        let held = &self.block[self.start..self.end];
+        !held.is_empty() && !self.finished && memchr(b'\n', held).is_none()
+    }
+
+    /// Lines given so far, and those that could be given without reading on.
+    pub(crate) fn lines_read(&self) -> u64 {
+        let held = &self.block[self.start..self.end];
+        self.lines + memchr::memchr_iter(b'\n', held).count() as u64
+    }
+
     /// Reads once more, and makes room for it. What is there keeps its distance from `start`.
     #[cold]
     fn fill(&mut self) -> io::Result<()> {

@@ -17,14 +17,15 @@ mod tests;
 mod time;
 
 pub(crate) use error::InputError;
+pub(crate) use source::{is_stdin, title};
 
 use lines::{Blocks, Record};
-use source::{Source, title};
+use source::Source;
 use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::{fmt, io, str};
 
 /// What the caller asks for.
 #[derive(Debug, Clone)]
@@ -40,47 +41,18 @@ pub(crate) struct Options {
     pub(crate) columns: Option<Vec<String>>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
 pub(crate) enum FormatChoice {
+    /// Decided on the first lines, and said
     Auto,
+    /// Common and combined, also with a virtual host before it or fields after it
     Clf,
+    /// One object a line, as nginx, Caddy and Traefik write them
     Json,
+    /// With a header line or --columns
     Csv,
+    /// The same with tabs, and no quotes
     Tsv,
-}
-
-impl FormatChoice {
-    pub(crate) const ALL: [FormatChoice; 5] =
-        [FormatChoice::Auto, FormatChoice::Clf, FormatChoice::Json, FormatChoice::Csv, FormatChoice::Tsv];
-
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            FormatChoice::Auto => "auto",
-            FormatChoice::Clf => "clf",
-            FormatChoice::Json => "json",
-            FormatChoice::Csv => "csv",
-            FormatChoice::Tsv => "tsv",
-        }
-    }
-}
-
-impl fmt::Display for FormatChoice {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no format; there are auto, clf, json, csv and tsv")]
-pub(crate) struct UnknownFormat(String);
-
-impl str::FromStr for FormatChoice {
-    type Err = UnknownFormat;
-
-    fn from_str(text: &str) -> Result<FormatChoice, UnknownFormat> {
-        let known = FormatChoice::ALL.into_iter().find(|choice| choice.as_str() == text);
-        known.ok_or_else(|| UnknownFormat(text.into()))
-    }
 }
 
 /// One line that is not blank.
@@ -138,7 +110,7 @@ impl Input {
         let mut files = Vec::with_capacity(options.files.len());
         let mut total = Some(0);
         for path in &options.files {
-            let state = if source::is_stdin(path) {
+            let state = if is_stdin(path) {
                 if files.iter().any(|(_, state)| matches!(state, State::Stdin)) {
                     return Err(InputError::StdinTwice);
                 }
@@ -242,6 +214,9 @@ fn first_look(
             Ok(sample) => Some(detect::plan(options, &title(path), sample)),
             Err(cause) => return Err(broken(path, &blocks, cause)),
         };
+        if plan.is_none() && options.format == FormatChoice::Auto && blocks.is_within_a_line() {
+            return Err(InputError::LongFirstLine { file: title(path) });
+        }
         *state = State::Started(blocks);
         if let Some(plan) = plan {
             return plan;
@@ -263,7 +238,7 @@ fn start(path: &Path, state: State, progress: &Arc<AtomicU64>) -> Result<Blocks<
 }
 
 fn broken(path: &Path, blocks: &Blocks<Source>, cause: io::Error) -> InputError {
-    source::broken(path, blocks.source.packing, blocks.lines, cause)
+    source::broken(path, blocks.source.packing, blocks.lines_read(), cause)
 }
 
 fn is_blank(line: &[u8]) -> bool {

@@ -1,9 +1,10 @@
 //! A file, a pipe or standard input as a stream of plain bytes, unpacked when its first bytes say it is packed.
 
 use super::error::InputError;
+use crate::say;
 use flate2::bufread::MultiGzDecoder;
 use std::fs::File;
-use std::io::{self, BufReader, Cursor, ErrorKind, Read};
+use std::io::{self, BufReader, Cursor, Read};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -60,41 +61,48 @@ pub(crate) fn unpack(
 ) -> Result<Source, InputError> {
     let failed = |cause| InputError::Read { file: title(path), line: 0, cause };
     let mut bytes = Counted { bytes, progress: Arc::clone(progress) };
-    let mut head = [0; 6];
-    let length = read_up_to(&mut bytes, &mut head).map_err(failed)?;
-    let head = head[..length].to_vec();
-    let foreign = |packing, tool| Err(InputError::Packing { file: title(path), packing, tool });
+    let head = read_up_to(&mut bytes, 6).map_err(failed)?;
     match head[..] {
-        [0xfd, b'7', b'z', b'X', b'Z', 0] => return foreign("xz", "xzcat"),
-        [b'B', b'Z', b'h', b'1'..=b'9', 0x31, 0x41] => return foreign("bzip2", "bzcat"),
-        [b'P', b'K', 3, 4, ..] => return foreign("zip", "unzip -p"),
+        [0xfd, b'7', b'z', b'X', b'Z', 0] => return foreign(path, "packed with xz", "xzcat"),
+        [b'B', b'Z', b'h', b'1'..=b'9', 0x31, 0x41] => return foreign(path, "packed with bzip2", "bzcat"),
+        [b'P', b'K', 3, 4, ..] => return foreign(path, "packed with zip", "unzip -p"),
         _ => {}
     }
     let gzip = head.starts_with(&[0x1f, 0x8b]);
     // A zstd file may begin with a skippable frame instead of one with data.
     let zstd = matches!(head[..], [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..]);
     let bytes = Cursor::new(head).chain(bytes);
-    Ok(if gzip {
-        Source { bytes: Box::new(MultiGzDecoder::new(BufReader::with_capacity(1 << 16, bytes))), packing: Some("gzip") }
+    let (mut bytes, packing): (Box<dyn Read + Send>, _) = if gzip {
+        (Box::new(MultiGzDecoder::new(BufReader::with_capacity(1 << 16, bytes))), Some("gzip"))
     } else if zstd {
-        let decoder = zstd::stream::read::Decoder::new(bytes).map_err(failed)?;
-        Source { bytes: Box::new(decoder), packing: Some("zstd") }
+        (Box::new(zstd::stream::read::Decoder::new(bytes).map_err(failed)?), Some("zstd"))
     } else {
-        Source { bytes: Box::new(bytes), packing: None }
-    })
+        (Box::new(bytes), None)
+    };
+    let head = read_up_to(&mut bytes, TAR_MAGIC.end).map_err(|cause| broken(path, packing, 0, cause))?;
+    if head.get(TAR_MAGIC) == Some(b"ustar") {
+        // Whatever packs it, tar finds out by the name alone.
+        return foreign(path, "an archive of files", "tar -xOf");
+    }
+    if head.starts_with(b"\xff\xfe") || head.starts_with(b"\xfe\xff") {
+        return foreign(path, "written in UTF-16", "iconv -f UTF-16 -t UTF-8");
+    }
+    Ok(Source { bytes: Box::new(Cursor::new(head).chain(bytes)), packing })
 }
 
-fn read_up_to(bytes: &mut impl Read, into: &mut [u8]) -> io::Result<usize> {
-    let mut length = 0;
-    while length < into.len() {
-        match bytes.read(&mut into[length..]) {
-            Ok(0) => break,
-            Ok(count) => length += count,
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(length)
+/// Where an archive of tar says that it is one.
+const TAR_MAGIC: std::ops::Range<usize> = 257..262;
+
+fn foreign(path: &Path, kind: &'static str, tool: &str) -> Result<Source, InputError> {
+    let tool = if is_stdin(path) { format!("... | {tool}") } else { format!("{tool} {}", say::quoted(path)) };
+    Err(InputError::Foreign { file: title(path), kind, tool })
+}
+
+/// The first bytes; fewer than `most` when there are no more.
+fn read_up_to(bytes: &mut impl Read, most: usize) -> io::Result<Vec<u8>> {
+    let mut head = Vec::with_capacity(most);
+    bytes.take(most as u64).read_to_end(&mut head)?;
+    Ok(head)
 }
 
 /// Tells a damaged archive from a disk that cannot be read: only the latter has an error of the operating system.

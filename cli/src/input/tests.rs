@@ -1,6 +1,7 @@
 //! The reader as a whole: on small files made here, on real samples, and against the plain reference.
 
 use super::*;
+use clap::ValueEnum;
 use proptest::prelude::*;
 use std::collections::HashSet;
 use std::io::Write;
@@ -69,6 +70,12 @@ fn read_text(text: &str, change: impl FnOnce(&mut Options)) -> Result<Vec<String
     read(&options).map_err(|error| error.to_string().replace(&shown, "LOG"))
 }
 
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
 fn clf_line(host: &str, second: u32) -> String {
     format!("{host} - - [01/Jan/1970:00:00:{second:02} +0000] \"GET / HTTP/1.1\" 200 5\n")
 }
@@ -93,18 +100,13 @@ fn several_files_are_one_log() {
 
 #[test]
 fn packed_files_are_known_by_their_first_bytes_and_members_are_joined() {
-    let gzip = |text: &str| {
-        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-        encoder.write_all(text.as_bytes()).unwrap();
-        encoder.finish().unwrap()
-    };
     let zstd = |text: &str| zstd::encode_all(text.as_bytes(), 1).unwrap();
     let (one, two) = (clf_line("a", 1), clf_line("b", 2));
     // The members meet in the middle of a line.
     let (left, right) = one.split_at(9);
     let folder = Folder::new();
     for packed in [
-        [gzip(left), gzip(right), gzip(&two)].concat(),
+        [gzip(left.as_bytes()), gzip(right.as_bytes()), gzip(two.as_bytes())].concat(),
         [zstd(left), zstd(right), zstd(&two)].concat(),
         [vec![0x50, 0x2a, 0x4d, 0x18, 2, 0, 0, 0, 7, 7], zstd(&one), zstd(&two)].concat(),
     ] {
@@ -118,15 +120,12 @@ fn packed_files_are_known_by_their_first_bytes_and_members_are_joined() {
 #[test]
 fn a_damaged_archive_is_an_error_after_the_lines_before() {
     let text: String = (0..200_000).map(|i| clf_line(&format!("{:x}", i * 7919), i % 60)).collect();
-    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    gzip.write_all(text.as_bytes()).unwrap();
-    let gzip = gzip.finish().unwrap();
     let mut zstd = zstd::Encoder::new(Vec::new(), 1).unwrap();
     zstd.include_checksum(true).unwrap();
     zstd.write_all(text.as_bytes()).unwrap();
     let zstd = zstd.finish().unwrap();
     let folder = Folder::new();
-    for (packing, packed) in [("gzip", gzip), ("zstd", zstd)] {
+    for (packing, packed) in [("gzip", gzip(text.as_bytes())), ("zstd", zstd)] {
         let mut flipped = packed.clone();
         let half = packed.len() / 2;
         flipped[half..half + 64].fill(0x55);
@@ -147,11 +146,56 @@ fn a_damaged_archive_is_an_error_after_the_lines_before() {
 }
 
 #[test]
-fn an_archive_of_a_kind_not_read_here_says_how_to_unpack_it() {
+fn a_damaged_archive_says_where_it_breaks_even_when_that_is_within_the_first_look() {
+    let text: String = (0..500).map(|i| clf_line(&format!("{:x}", i * 7919), i % 60)).collect();
+    let packed = gzip(text.as_bytes());
     let folder = Folder::new();
-    for (head, tool) in [(&b"\xfd7zXZ\0..."[..], "xzcat"), (b"BZh91AY&SY", "bzcat"), (b"PK\x03\x04....", "unzip -p")] {
-        let error = read(&options(&[&folder.write("log", head)])).unwrap_err().to_string();
-        assert!(error.contains(&format!("{tool} ")) && error.contains("| curfew replay -"), "{error}");
+    let error = read(&options(&[&folder.write("log", &packed[..packed.len() - 5])])).unwrap_err();
+    assert!(matches!(&error, InputError::Damaged { line: 499 | 500, .. }), "{error}");
+}
+
+#[test]
+fn what_is_not_read_here_says_how_to_pipe_it_in() {
+    let folder = Folder::new();
+    let mut tar = vec![0; 512];
+    tar[..5].copy_from_slice(b"a.log");
+    tar[257..262].copy_from_slice(b"ustar");
+    tar.extend(clf_line("a", 1).bytes());
+    let gz = gzip(&tar);
+    for (head, tool) in [
+        (&b"\xfd7zXZ\0..."[..], "xzcat"),
+        (b"BZh91AY&SY", "bzcat"),
+        (b"PK\x03\x04....", "unzip -p"),
+        (&tar, "tar -xOf"),
+        (&gz, "tar -xOf"),
+        (b"\xff\xfea\0\n\0", "iconv -f UTF-16 -t UTF-8"),
+        (b"\xfe\xff\0a\0\n", "iconv -f UTF-16 -t UTF-8"),
+    ] {
+        let path = folder.write("my log", head);
+        let error = read(&options(&[&path])).unwrap_err().to_string();
+        assert!(error.ends_with(&format!("{tool} '{}' | curfew replay -", path.display())), "{error}");
+    }
+}
+
+#[test]
+fn a_first_line_too_long_to_look_at_and_binary_data_are_said_to_be_so() {
+    let long = "x".repeat(4 * lines::LONGEST) + "\n" + &clf_line("a", 1);
+    let error = read_text(&long, |_| {}).unwrap_err();
+    assert!(error.starts_with("the first line of LOG is longer than 1 MiB"), "{error}");
+    let lines = read_text(&long, |options| options.format = FormatChoice::Clf).unwrap();
+    assert_eq!(lines, ["0:1 unparsed", "0:2 a@1000"]);
+    assert_eq!(read_text("\x7fELF\0\n\0\n", |_| {}).unwrap_err(), "LOG is not a log: it is binary, not text");
+}
+
+#[test]
+fn a_number_of_columns_that_does_not_fit_is_noted() {
+    let folder = Folder::new();
+    let path = folder.write("log", "ann,1,x\n");
+    for (names, note) in [("k,time", true), ("k,time,x", false)] {
+        let columns = Some(names.split(',').map(String::from).collect());
+        let input = Input::open(&Options { columns, key: Some("k".into()), ..options(&[&path]) }).unwrap();
+        let said = input.format_note().unwrap().contains("the first line has 3 fields and --columns has 2");
+        assert_eq!(said, note, "{:?}", input.format_note());
     }
 }
 
@@ -227,7 +271,10 @@ fn each_csv_file_has_its_own_header() {
     assert_eq!(Input::open(&all).unwrap().format_note(), Some("format csv: by its first line; time from time"));
     let other = folder.write("d.csv", "when,ip\n1,a\n");
     let error = read(&options(&[&first, &other])).unwrap_err().to_string();
-    assert!(error.ends_with("d.csv has no column `time`, which --time asks for; there are: when, ip"), "{error}");
+    assert!(
+        error.ends_with("d.csv has no column `time`, which should hold the time (--time); there are: when, ip"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -293,7 +340,7 @@ fn what_cannot_be_told_or_found_is_said_with_what_there_is() {
     says(
         "hello\nworld\n",
         &|_| {},
-        "the format of LOG was not recognised (tried clf, json, csv and tsv); name it with --format, and for csv or tsv without a header line name the columns with --columns",
+        "the format of LOG was not recognised (tried clf, json, csv and tsv); its first line is \"hello\"; name the format with --format, and for csv or tsv without a header line name the columns with --columns",
     );
     assert!(read_text("#a\tb\n1\t2\n", |_| {}).unwrap_err().contains("not recognised"));
     says("", &|_| {}, "there is no line in LOG, so the format cannot be told; name it with --format");
@@ -311,14 +358,18 @@ fn what_cannot_be_told_or_found_is_said_with_what_there_is() {
     says(
         "time,who\n1,y\n",
         &|o| o.key = Some("x".into()),
-        "LOG has no column `x`, which --key asks for; there are: time, who",
+        "LOG has no column `x`, which should hold the key (--key); there are: time, who",
     );
     says(
         "{\"a\":{\"b\":1}}",
         &|_| {},
         "no field of LOG has a usual name for the time; name it with --time; there are: a.b",
     );
-    says("{\"a\":1}", &|o| o.time = Some("b".into()), "LOG has no field `b`, which --time asks for; there are: a");
+    says(
+        "{\"a\":1}",
+        &|o| o.time = Some("b".into()),
+        "LOG has no field `b`, which should hold the time (--time); there are: a",
+    );
     says(
         "{\"ts\":1}",
         &|_| {},
@@ -360,22 +411,13 @@ fn an_empty_log_of_a_named_format_has_no_lines() {
     }
 }
 
-#[test]
-fn formats_are_named_as_they_are_typed() {
-    for choice in FormatChoice::ALL {
-        assert_eq!(choice.to_string().parse(), Ok(choice));
-    }
-    let error = "xml".parse::<FormatChoice>().unwrap_err();
-    assert_eq!(error.to_string(), "`xml` is no format; there are auto, clf, json, csv and tsv");
-}
-
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
     #[test]
     fn no_file_makes_any_format_panic(
         head in prop::sample::select(&["", "time,ip\n", "time\tip\n", "{\"ts\":1,\"ip\":\"a\"}\n", "\x1f\u{8b}", "a - - [01/Jan/1970:00:00:01 +0000] \"\n"][..]),
         bytes in prop::collection::vec(any::<u8>(), 0..300),
-        format in prop::sample::select(&FormatChoice::ALL[..]),
+        format in prop::sample::select(FormatChoice::value_variants()),
     ) {
         let folder = Folder::new();
         let path = folder.write("log", [head.as_bytes(), &bytes].concat());
@@ -488,6 +530,16 @@ fn summary(options: &Options) -> [u64; 5] {
     [counts.events, counts.unparsed, counts.nokey, keys.len() as u64, late]
 }
 
+fn typed(format: FormatChoice) -> &'static str {
+    match format {
+        FormatChoice::Auto => "auto",
+        FormatChoice::Clf => "clf",
+        FormatChoice::Json => "json",
+        FormatChoice::Csv => "csv",
+        FormatChoice::Tsv => "tsv",
+    }
+}
+
 fn reference(script: &Path, log: &Path, arguments: &[&str]) -> Option<[u64; 5]> {
     let python =
         std::process::Command::new("python3").arg(script).arg(log).args(arguments).args(["--idle", "900"]).output();
@@ -518,7 +570,7 @@ fn real_logs_give_what_the_reference_gives() {
         let log = folder.join("logs").join(name);
         let kind = match format {
             FormatChoice::Auto => "clf",
-            named => named.as_str(),
+            named => typed(named),
         };
         let mut arguments = vec!["--format", kind, "--key", key];
         let mut options = Options { format, key: Some(key.into()), ..options(&[&log]) };
@@ -589,7 +641,7 @@ fn lines_made_to_be_awkward_give_what_the_reference_gives() {
     ] {
         let log = folder.write(name, text);
         let options = Options { format, key: Some(arguments[1].into()), ..options(&[&log]) };
-        let Some(expected) = reference(&script, &log, &[arguments, &["--format", format.as_str()]].concat()) else {
+        let Some(expected) = reference(&script, &log, &[arguments, &["--format", typed(format)]].concat()) else {
             return;
         };
         assert_eq!(summary(&options), expected, "{name}");

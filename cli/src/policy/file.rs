@@ -11,8 +11,16 @@ use super::words::Place;
 use super::{Draft, Named, check_name};
 
 pub(crate) fn read(path: &Path) -> Result<Vec<Named>, PolicyError> {
-    let text = std::fs::read_to_string(path).map_err(|source| PolicyError::Unreadable { path: path.into(), source })?;
-    parse(path, &text)
+    let bytes = std::fs::read(path).map_err(|source| PolicyError::Unreadable { path: path.into(), source })?;
+    match String::from_utf8(bytes) {
+        Ok(text) => parse(path, &text),
+        Err(error) => {
+            let at = error.utf8_error().valid_up_to();
+            let text = String::from_utf8_lossy(error.as_bytes());
+            let message = "this is not UTF-8; save the file as plain text in UTF-8".into();
+            Err(Source { path, text: &text }.wrong(at..at, message))
+        }
+    }
 }
 
 fn parse(path: &Path, text: &str) -> Result<Vec<Named>, PolicyError> {
@@ -24,8 +32,11 @@ fn parse(path: &Path, text: &str) -> Result<Vec<Named>, PolicyError> {
     for (name, table) in in_order(document.get_ref()) {
         let name_at = name.span();
         let DeValue::Table(table) = table.get_ref() else {
-            let message =
-                format!("\"{}\" stands outside of a policy; begin one with a line like [staff]", name.get_ref());
+            let name = name.get_ref();
+            let message = match table.get_ref() {
+                DeValue::Array(_) => format!("a policy is one table; write [{name}] for it"),
+                _ => format!("\"{name}\" stands outside of a policy; begin one with a line like [staff]"),
+            };
             return Err(source.wrong(name_at, message));
         };
         policies.push(policy(&source, name, table)?);
@@ -49,6 +60,10 @@ fn policy(
         let text = match value.get_ref() {
             DeValue::String(text) => text.to_string(),
             DeValue::Integer(number) => number.as_str().to_owned(),
+            DeValue::Table(_) => {
+                let message = format!("a policy is one table with none inside; write [{}] for it", word.get_ref());
+                return Err(source.wrong(word.span(), message));
+            }
             _ => {
                 let message = "a value is a text in quotes, like \"15m\", or a whole number".into();
                 return Err(source.wrong(value_at, message));
@@ -139,6 +154,8 @@ mod tests {
             ("[a]\nidle = 15\n", "p.toml:2:8: ", "of what", "^^"),
             ("[a]\nidle = true\n", "p.toml:2:8: ", "in quotes", "^^^^"),
             ("idle = \"15m\"\n", "p.toml:1:1: ", "begin one with", "^^^^"),
+            ("[policies.staff]\nidle = \"15m\"\n", "p.toml:1:11: ", "write [staff]", "^^^^^"),
+            ("[[staff]]\nidle = \"15m\"\n", "p.toml:1:3: ", "write [staff]", "^^^^^"),
             ("[a]\nidle = \"15m\"\n[bc]\n", "p.toml:3:2: ", "never ends", "^^"),
             ("[a]\nidle = \"15m\n", "p.toml:2:", "", "^"),
             ("[a]\nidle = \"5m\"\n[a]\nidle = \"6m\"", "p.toml:3:2: ", "duplicate", "^"),
@@ -150,6 +167,15 @@ mod tests {
             assert!(error.contains(message), "{error}");
             assert!(error.ends_with(&format!(" {carets}")), "{error}");
         }
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_are_found_by_line_and_column() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("p.toml");
+        std::fs::write(&path, b"[a]\nidle = \"15m\" # caf\xe9\n").unwrap();
+        let error = read(&path).unwrap_err().to_string();
+        assert!(error.contains("p.toml:2:19: this is not UTF-8"), "{error}");
     }
 
     #[test]

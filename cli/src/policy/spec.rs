@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::error::{Excerpt, PolicyError};
-use super::words::Place;
+use super::words::{self, Place};
 use super::{Draft, Named, check_name};
 
 pub(crate) fn parse(spec: &str) -> Result<Named, PolicyError> {
@@ -22,25 +22,29 @@ pub(crate) fn parse(spec: &str) -> Result<Named, PolicyError> {
     }
 
     let mut draft = Draft::new();
-    let mut at = from;
+    // Where a part of the text stands in it.
+    let place = |part: &str| {
+        let start = part.as_ptr().addr() - spec.as_ptr().addr();
+        start..start + part.len()
+    };
     for part in spec[from..].split(',') {
-        let here = at..at + part.len();
-        at = here.end + 1;
-        let Some((word, value)) = part.split_once('=') else {
-            let message = if part.is_empty() {
+        let Some((word, value)) = part.split_once('=').map(|(word, value)| (word.trim(), value.trim())) else {
+            let word = part.trim();
+            let message = if word.is_empty() {
                 "something is missing before or after a comma".into()
+            } else if words::WORDS.contains(&word) {
+                format!("\"{word}\" has no value; write it like idle=15m")
             } else {
-                format!("\"{part}\" has no value; write it like {part}=15m")
+                words::unknown(word)
             };
-            return Err(wrong(here, message));
+            return Err(wrong(place(if word.is_empty() { part } else { word }), message));
         };
-        let value_at = here.start + word.len() + 1;
         draft.set(word, value).map_err(|fault| {
-            let place = match fault.place {
-                Place::Word => here.start..here.start + word.len(),
-                Place::Value(part) => value_at + part.start..value_at + part.end,
+            let at = match fault.place {
+                Place::Word => place(word),
+                Place::Value(part) => place(value).start + part.start..place(value).start + part.end,
             };
-            wrong(place, fault.message)
+            wrong(at, fault.message)
         })?;
     }
     draft.finish(name.to_owned(), format!("--policy {spec}")).map_err(|message| wrong(from..spec.len(), message))
@@ -58,6 +62,7 @@ mod tests {
         assert_eq!(named.limits.grace, Span::from_millis(120_000));
         assert_eq!(named.limits.grace_mode, GraceMode::Resume);
         assert_eq!(parse("idle=15m").unwrap().name, "idle=15m");
+        assert_eq!(parse("staff: idle = 15m, lifetime = 8h").unwrap().limits.idle, Span::from_millis(900_000));
     }
 
     #[test]
@@ -89,6 +94,9 @@ mod tests {
             ("idle=15m,lifetime=8hours", "units are", "hours"),
             ("idle=15m,,lifetime=8h", "comma", ","),
             ("idle=15m,lifetime", "no value", "lifetime"),
+            ("staff", "\"staff\" is not a word of a policy", "staff"),
+            ("idle=15m, lifetme", "did you mean \"lifetime\"", "lifetme"),
+            ("a: idle = 15m , lifetime = 8 ", "of what", "8"),
             ("idle=15m,idle=16m", "twice", "idle"),
             ("idle=0", "never ends", "idle=0"),
             ("grüße:idle=0", "never ends", "idle=0"),

@@ -61,15 +61,17 @@ pub(crate) fn set(policy: &mut Policy, word: &str, value: &str) -> Result<(), Fa
         "on_full" => {
             policy.on_full = choice(value, &[("refuse", OnFull::Refuse), ("evict_ended", OnFull::EvictEnded)])?;
         }
-        _ => {
-            let message = match nearest(word, &WORDS) {
-                Some(near) => format!("\"{word}\" is not a word of a policy; did you mean \"{near}\"?"),
-                None => format!("\"{word}\" is not a word of a policy; the words are {}", WORDS.join(", ")),
-            };
-            return Err(Fault { message, place: Place::Word });
-        }
+        _ => return Err(Fault { message: unknown(word), place: Place::Word }),
     }
     Ok(())
+}
+
+/// What to say about a word that no policy has.
+pub(crate) fn unknown(word: &str) -> String {
+    match nearest(word, &WORDS) {
+        Some(near) => format!("\"{word}\" is not a word of a policy; did you mean \"{near}\"?"),
+        None => format!("\"{word}\" is not a word of a policy; the words are {}", WORDS.join(", ")),
+    }
 }
 
 fn choice<T: Copy>(value: &str, choices: &[(&str, T)]) -> Result<T, Fault> {

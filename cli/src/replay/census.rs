@@ -14,6 +14,10 @@ pub(crate) struct Census {
     pub(crate) span: Option<(i64, i64)>,
     /// File and line number of the first line that could not be read.
     pub(crate) first_unparsed: Option<(usize, u64)>,
+    /// Files of which no line could be read.
+    pub(crate) strangers: Vec<usize>,
+    /// The file that is read, and whether lines of it could be read and could not.
+    file: (usize, bool, bool),
     /// One bit for each minute of the hour in which something happened.
     minutes: u64,
 }
@@ -30,6 +34,22 @@ impl Census {
             None => self.span = Some((time, time)),
         }
         self.minutes |= 1 << time.div_euclid(60_000).rem_euclid(60);
+    }
+
+    /// Takes down that a line belongs to a file; files come one after the other.
+    pub(crate) fn line(&mut self, file: usize, readable: bool) {
+        if file != self.file.0 {
+            self.file_is_over();
+            self.file = (file, false, false);
+        }
+        self.file.1 |= readable;
+        self.file.2 |= !readable;
+    }
+
+    pub(crate) fn file_is_over(&mut self) {
+        if let (file, false, true) = self.file {
+            self.strangers.push(file);
+        }
     }
 
     pub(crate) fn unparsed(&mut self, file: usize, line: u64) {
@@ -74,6 +94,16 @@ mod tests {
             census.event(time);
         }
         assert_eq!((census.events, census.out_of_order, census.span), (6, 2, Some((10, 70))));
+    }
+
+    #[test]
+    fn a_file_is_a_stranger_when_none_of_its_lines_could_be_read() {
+        let mut census = Census::default();
+        for (file, readable) in [(0, false), (0, true), (1, false), (1, false), (3, true), (4, false)] {
+            census.line(file, readable);
+        }
+        census.file_is_over();
+        assert_eq!(census.strangers, [1, 4]);
     }
 
     #[test]

@@ -28,7 +28,7 @@ use crate::say;
 use court::Judged;
 use order::Order;
 use progress::Progress;
-use reading::{Pass, Read};
+use reading::Read;
 use report::{InputReport, PolicyReport, Report};
 
 pub(crate) fn run(args: &ReplayArgs) -> Result<(), ReplayError> {
@@ -113,7 +113,7 @@ fn pass(
     let (read, judged) = court::hold(&limits, judges(), |docket| reading::pass(input, order, docket, progress));
     // An input that broke off is the cause of what the judges say then, never the other way round.
     match (read?, judged?) {
-        (Pass::Done(read), Some(judged)) => Ok(Some((read, judged))),
+        (Some(read), Some(judged)) => Ok(Some((read, judged))),
         _ => Ok(None),
     }
 }

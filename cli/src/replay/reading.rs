@@ -8,19 +8,19 @@ use super::order::{Event, Order, TooOld};
 use super::progress::Progress;
 use crate::input::{Input, Line, What};
 
-pub(crate) enum Pass {
-    Done(Read),
-    /// The log is further out of order than this pass could put right.
-    OutOfOrder,
-}
-
 /// What a pass has learnt about the log.
 pub(crate) struct Read {
     pub(crate) census: Census,
     pub(crate) keys: Interner,
 }
 
-pub(crate) fn pass(input: Input, order: Order, docket: Docket, mut progress: Progress) -> Result<Pass, ReplayError> {
+/// None when the log is further out of order than this pass could put right.
+pub(crate) fn pass(
+    input: Input,
+    order: Order,
+    docket: Docket,
+    mut progress: Progress,
+) -> Result<Option<Read>, ReplayError> {
     let mut reader = Reader::new(order, docket);
     let mut stopped = None;
     input.read(|line| {
@@ -30,9 +30,9 @@ pub(crate) fn pass(input: Input, order: Order, docket: Docket, mut progress: Pro
     })?;
     match stopped {
         Some(Stop::TooManyKeys) => Err(ReplayError::TooManyKeys),
-        Some(Stop::OutOfOrder) => Ok(Pass::OutOfOrder),
+        Some(Stop::OutOfOrder) => Ok(None),
         // A judge that has given up says why itself.
-        Some(Stop::NobodyListens) | None => Ok(Pass::Done(reader.finish())),
+        Some(Stop::NobodyListens) | None => Ok(Some(reader.finish())),
     }
 }
 
@@ -58,6 +58,7 @@ impl Reader {
     #[inline]
     pub(crate) fn line(&mut self, line: &Line<'_>) -> Result<(), Stop> {
         let Read { census, keys } = &mut self.read;
+        census.line(line.file, line.what != What::Unparsed);
         match line.what {
             What::Event { time_ms: time, key } if is_a_date(time) => {
                 let Noted { id: key, again } = keys.note(key, time).ok_or(Stop::TooManyKeys)?;
@@ -84,7 +85,8 @@ impl Reader {
     }
 
     /// Hands on what is still held, and says that this was all.
-    pub(crate) fn finish(self) -> Read {
+    pub(crate) fn finish(mut self) -> Read {
+        self.read.census.file_is_over();
         self.order.finish(|events| {
             // Nobody listening is told by whoever stopped.
             self.docket.hand(events);

@@ -74,3 +74,47 @@ impl PolicyReport {
         }
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// Ten users under the policies.
+    pub(crate) fn report(policies: Vec<PolicyReport>) -> Report {
+        let input = InputReport {
+            files: vec![],
+            format: "combined".into(),
+            key: "user".into(),
+            events: 100,
+            keys: 10,
+            unparsed: 0,
+            nokey: 0,
+            out_of_order: 0,
+            first: None,
+            last: None,
+        };
+        Report { input, policies }
+    }
+
+    /// A policy with an idle timeout of 15 minutes.
+    pub(crate) fn policy(name: &str, forced_logins: u64, exposure_ms: u64) -> PolicyReport {
+        PolicyReport {
+            name: name.into(),
+            idle_ms: 900_000,
+            lifetime_ms: 0,
+            grace_ms: 0,
+            grace_mode: "reauth",
+            sessions: forced_logins + 10,
+            forced_logins,
+            forced_idle: forced_logins,
+            forced_lifetime: 0,
+            grace_resumes: 0,
+            grace_prompts: 0,
+            active_ms: 0,
+            exposure_ms,
+            open_at_end: 0,
+            peak_live: 1,
+            peak_at: None,
+        }
+    }
+}

@@ -1,14 +1,14 @@
 //! What looks wrong about a log or an answer: what happened, and what to try.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::census::rfc3339;
 use super::reading::Read;
 use super::report::Report;
-use crate::input::Options;
+use crate::input::{self, Options};
 use crate::policy::thousands;
-use crate::say::printable;
+use crate::say::{self, printable};
 
 /// Lines in a hundred that may be unreadable before it is worth a word.
 const UNREADABLE_PERCENT: u64 = 1;
@@ -23,6 +23,7 @@ pub(crate) enum Warning {
     NoEvents { lines: u64 },
     NoKeys { lines: u64, key: String },
     Unreadable { lines: u64, of: u64, format: String, file: PathBuf, line: u64 },
+    Strangers { files: Vec<String>, format: String },
     SameMinute { minute: u32, events: u64 },
     StrangeDates { first: String, last: String },
     OneKey { key: String, name: String },
@@ -47,11 +48,16 @@ impl fmt::Display for Warning {
             ),
             Warning::Unreadable { lines, of, format, file, line } => write!(
                 f,
-                "{} of {} lines could not be read as {format} and were left out; the first is line {line} of {}\nLook at it with {}, or try another --format.",
+                "{} of {} lines could not be read as {format} and were left out; the first is line {line} of {}\n{}, or try another --format.",
                 thousands((*lines).into()),
                 thousands((*of).into()),
-                file.display(),
-                command(file, *line),
+                input::title(file),
+                look(file, *line),
+            ),
+            Warning::Strangers { files, format } => write!(
+                f,
+                "no line of {} could be read as {format}\nSeveral files are one log in one format; replay what has another on its own.",
+                files.join(", ")
             ),
             Warning::SameMinute { minute, events } => write!(
                 f,
@@ -74,25 +80,28 @@ impl fmt::Display for Warning {
     }
 }
 
-/// What shows the line.
-fn command(file: &std::path::Path, line: u64) -> String {
-    let name = file.display();
+/// What to do to see the line.
+fn look(file: &Path, line: u64) -> String {
+    if input::is_stdin(file) {
+        return String::from("Look at what is piped in");
+    }
+    let name = say::quoted(file);
     match file.extension().and_then(|extension| extension.to_str()) {
-        Some("gz") => format!("zcat {name} | sed -n {line}p"),
-        Some("zst") => format!("zstdcat {name} | sed -n {line}p"),
-        _ => format!("sed -n {line}p {name}"),
+        Some("gz") => format!("Look at it with zcat {name} | sed -n {line}p"),
+        Some("zst") => format!("Look at it with zstdcat {name} | sed -n {line}p"),
+        _ => format!("Look at it with sed -n {line}p {name}"),
     }
 }
 
 pub(crate) fn warnings(options: &Options, report: &Report, read: &Read) -> Vec<Warning> {
-    let (census, input) = (&read.census, &report.input);
+    let (census, about) = (&read.census, &report.input);
     let lines = census.events + census.unparsed + census.nokey;
     if census.events == 0 && census.nokey == 0 {
         return vec![Warning::NoEvents { lines }];
     }
     let mut warnings = Vec::new();
     if census.nokey * 2 > lines {
-        warnings.push(Warning::NoKeys { lines: census.nokey, key: input.key.clone() });
+        warnings.push(Warning::NoKeys { lines: census.nokey, key: about.key.clone() });
     }
     if let Some((file, line)) = census.first_unparsed
         && census.unparsed * 100 >= lines * UNREADABLE_PERCENT
@@ -101,10 +110,14 @@ pub(crate) fn warnings(options: &Options, report: &Report, read: &Read) -> Vec<W
         warnings.push(Warning::Unreadable {
             lines: census.unparsed,
             of: lines,
-            format: input.format.clone(),
+            format: about.format.clone(),
             file,
             line,
         });
+    }
+    if !census.strangers.is_empty() {
+        let files = census.strangers.iter().filter_map(|file| options.files.get(*file)).map(|file| input::title(file));
+        warnings.push(Warning::Strangers { files: files.collect(), format: about.format.clone() });
     }
     if let Some(minute) = census.only_minute()
         && census.events >= FEW
@@ -120,9 +133,9 @@ pub(crate) fn warnings(options: &Options, report: &Report, read: &Read) -> Vec<W
     if let Some(busiest) = read.keys.busiest()
         && census.events >= FEW
     {
-        let (key, name) = (printable(busiest.key), input.key.clone());
+        let (key, name) = (printable(busiest.key), about.key.clone());
         let events = u64::from(busiest.events);
-        if input.keys == 1 {
+        if about.keys == 1 {
             warnings.push(Warning::OneKey { key, name });
         } else if events * 2 > census.events {
             warnings.push(Warning::MostlyOneKey { key, name, percent: events * 100 / census.events });

@@ -8,10 +8,10 @@ mod agenda;
 mod chance;
 mod line;
 mod people;
+mod place;
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
@@ -19,6 +19,7 @@ use crate::args::SynthArgs;
 use chance::Chance;
 use line::Lines;
 use people::Crowd;
+use place::Place;
 
 /// Why no log was written.
 #[derive(Debug, thiserror::Error)]
@@ -46,7 +47,9 @@ pub(crate) fn run(args: &SynthArgs) -> Result<(), SynthError> {
         write(args, io::stdout().lock())
     } else {
         let create = |source| SynthError::Create { path: args.output.clone(), source };
-        write(args, File::create(&args.output).map_err(create)?)
+        let place = Place::new(&args.output).map_err(create)?;
+        write(args, &place.file)?;
+        place.keep().map_err(create)
     }
 }
 

@@ -21,19 +21,19 @@ pub(crate) fn sentence(report: &Report, length_ms: u64) -> Option<String> {
         return Some(alone(strict, &whom, report.input.keys, length_ms));
     }
     let (more, less) = (logins(strict), logins(loose));
-    let (from, to) = (average(loose), average(strict));
+    let (from, to) = (exposed(loose), exposed(strict));
     if more == less {
         let best = report.policies.iter().min_by_key(|policy| policy.exposure_ms)?;
         return Some(format!(
-            "For {whom} these policies cost the same, {}; {} leaves abandoned sessions usable for the shortest time, {} on average.",
+            "For {whom} these policies cost the same, {}; {} leaves abandoned sessions usable for the shortest time, {} in all.",
             counted(more, cost),
             best.name,
-            average(best),
+            exposed(best),
         ));
     }
     if strict.exposure_ms >= loose.exposure_ms {
         return Some(format!(
-            "{} is better than {} on both counts: for {whom} it costs {} instead of {}, and an abandoned session stays usable by somebody else for {from} on average instead of {to}.",
+            "{} is better than {} on both counts: for {whom} it costs {} instead of {}, and abandoned sessions stay usable by somebody else for {from} in all instead of {to}.",
             loose.name,
             strict.name,
             counted(less, cost),
@@ -42,7 +42,7 @@ pub(crate) fn sentence(report: &Report, length_ms: u64) -> Option<String> {
     }
     let cut = 100 - percent(strict.exposure_ms, loose.exposure_ms);
     Some(format!(
-        "{} instead of {} costs {} ({} instead of {}, {} for each of the {whom}) and buys {cut} % less time in which somebody else could use an abandoned session ({to} instead of {from} on average).",
+        "{} instead of {} costs {} ({} instead of {}, {} for each of the {whom}) and buys {cut} % less time in which somebody else could use an abandoned session ({to} instead of {from} in all).",
         strict.name,
         loose.name,
         counted(more - less, (&format!("more {}", cost.0), &format!("more {}", cost.1))),
@@ -58,13 +58,19 @@ fn alone(policy: &PolicyReport, whom: &str, keys: u64, length_ms: u64) -> String
     } else {
         String::new()
     };
+    let length = Rough(length_ms.into());
+    let asked = match logins(policy) {
+        0 => format!("{whom} would never have been asked to log in again in {length}"),
+        times => format!(
+            "{whom} would have been asked to log in again {}{prompts} in {length}, {} for each",
+            counted(times, ("time", "times")),
+            each(times, keys),
+        ),
+    };
     format!(
-        "Under {}, {whom} would have been asked to log in again {}{prompts} in {}, {} for each, and an abandoned session would have stayed usable by somebody else for {} on average.",
+        "Under {}, {asked}, and an abandoned session would have stayed usable by somebody else for {} on average.",
         policy.name,
-        counted(logins(policy), ("time", "times")),
-        Rough(length_ms.into()),
-        each(logins(policy), keys),
-        average(policy),
+        Rough(u128::from(policy.exposure_ms) / u128::from(policy.sessions.max(1))),
     )
 }
 
@@ -77,9 +83,10 @@ fn counted(number: u64, (one, many): (&str, &str)) -> String {
     format!("{} {}", thousands(number.into()), if number == 1 { one } else { many })
 }
 
-/// How long a session is usable after its last activity.
-fn average(policy: &PolicyReport) -> Rough {
-    Rough(u128::from(policy.exposure_ms) / u128::from(policy.sessions.max(1)))
+/// How long sessions are usable after their last activity. Compared as a sum: a stricter policy makes
+/// more sessions of the same use, so that its average can be shorter and more exposed all the same.
+fn exposed(policy: &PolicyReport) -> Rough {
+    Rough(policy.exposure_ms.into())
 }
 
 fn percent(part: u64, whole: u64) -> u128 {
@@ -110,44 +117,11 @@ fn whom(report: &Report) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::report::InputReport;
+    use super::super::super::report::tests::{policy, report};
     use super::*;
 
-    fn policy(name: &str, forced_logins: u64, exposure_ms: u64) -> PolicyReport {
-        PolicyReport {
-            name: name.into(),
-            idle_ms: 900_000,
-            lifetime_ms: 0,
-            grace_ms: 0,
-            grace_mode: "reauth",
-            sessions: forced_logins + 10,
-            forced_logins,
-            forced_idle: forced_logins,
-            forced_lifetime: 0,
-            grace_resumes: 0,
-            grace_prompts: 0,
-            active_ms: 0,
-            exposure_ms,
-            open_at_end: 0,
-            peak_live: 1,
-            peak_at: None,
-        }
-    }
-
     fn said(policies: Vec<PolicyReport>) -> String {
-        let input = InputReport {
-            files: vec![],
-            format: "combined".into(),
-            key: "user".into(),
-            events: 100,
-            keys: 10,
-            unparsed: 0,
-            nokey: 0,
-            out_of_order: 0,
-            first: None,
-            last: None,
-        };
-        sentence(&Report { input, policies }, 86_400_000).unwrap()
+        sentence(&report(policies), 86_400_000).unwrap()
     }
 
     #[test]
@@ -159,7 +133,7 @@ mod tests {
         ]);
         assert_eq!(
             text,
-            "strict instead of loose costs 20 more forced logins (30 instead of 10, 2.0 for each of the 10 users) and buys 50 % less time in which somebody else could use an abandoned session (15m instead of 1h on average)."
+            "strict instead of loose costs 20 more forced logins (30 instead of 10, 2.0 for each of the 10 users) and buys 50 % less time in which somebody else could use an abandoned session (10h instead of 20h in all)."
         );
     }
 
@@ -168,10 +142,23 @@ mod tests {
         let text = said(vec![policy("worse", 30, 80_000_000), policy("better", 10, 60_000_000)]);
         assert!(
             text.starts_with(
-                "better is better than worse on both counts: for 10 users it costs 10 forced logins instead of 30"
+                "better is better than worse on both counts: for 10 users it costs 10 forced logins instead of 30, and abandoned sessions stay usable by somebody else for 16h 40m in all instead of 22h 13m."
             ),
             "{text}"
         );
+    }
+
+    #[test]
+    fn better_on_both_counts_is_so_in_the_numbers_that_are_shown() {
+        // Many short sessions: on average each is exposed for less than the one long session of the other.
+        let text = said(vec![policy("short", 990, 300_000_000), policy("long", 0, 9_000_000)]);
+        assert!(text.contains("for 2h 30m in all instead of 3d 11h"), "{text}");
+    }
+
+    #[test]
+    fn nobody_logged_out_is_said_in_words() {
+        let text = said(vec![policy("only", 0, 60_000_000)]);
+        assert!(text.starts_with("Under only, 10 users would never have been asked to log in again in 1d, and"));
     }
 
     #[test]

@@ -10,9 +10,8 @@ use crate::policy::{self, Exact, Named, Rough, thousands};
 
 /// The width of a terminal that nobody has made wider.
 const WIDTH: usize = 80;
-/// Widths for the names; those that are longer go below the table. The first that keeps the table
-/// within the terminal is taken.
-const NAME_WIDTHS: [usize; 4] = [24, 16, 12, 8];
+/// A line of prose longer than this is hard to follow.
+const MOST_TO_READ: usize = 100;
 
 /// A column: its two lines of heading, and what stands in it.
 struct Column {
@@ -21,23 +20,43 @@ struct Column {
     cell: fn(&PolicyReport) -> String,
 }
 
+/// For standard output as it is: what goes into a file is as wide as an ordinary terminal.
 pub(crate) fn render(report: &Report, census: &Census) -> String {
-    let mut text = format!("{}\n\n", overview(report, census));
-    let tables = NAME_WIDTHS.map(|name_width| {
-        let labels = labels(&report.policies, name_width);
-        (table(&report.policies, &labels), labels)
-    });
-    let fits = tables.iter().find(|(table, _)| table.lines().all(|line| line.chars().count() <= WIDTH));
-    let (table, labels) = fits.unwrap_or(&tables[NAME_WIDTHS.len() - 1]);
+    let width = terminal_size::terminal_size_of(std::io::stdout()).map_or(WIDTH, |(width, _)| width.0.into());
+    render_within(report, census, width)
+}
+
+fn render_within(report: &Report, census: &Census, width: usize) -> String {
+    let mut text = format!("{}\n\n", wrap(&overview(report, census), width));
+    let (table, labels) = widest(&report.policies, width);
     text.push_str(&format!("{table}\n"));
-    let legend = legend(&report.policies, labels);
+    let legend = legend(&report.policies, &labels);
     if !legend.is_empty() {
         text.push_str(&format!("\n{legend}"));
     }
     if let Some(sentence) = summary::sentence(report, census.length()) {
-        text.push_str(&format!("\n{}\n", wrap(&sentence, WIDTH)));
+        text.push_str(&format!("\n{}\n", wrap(&sentence, width.min(MOST_TO_READ))));
     }
     text
+}
+
+/// The table with as many of the names in it as fit; the others go below it.
+fn widest(policies: &[PolicyReport], width: usize) -> (String, Vec<String>) {
+    let mut longest: Vec<usize> = policies.iter().map(|policy| length(&policy.name)).collect();
+    longest.sort_unstable_by(|a, b| b.cmp(a));
+    let tables = longest.into_iter().chain([0]).map(|longest| {
+        let labels = labels(policies, longest);
+        (table(policies, &labels), labels)
+    });
+    let fits = |table: &str| table.lines().all(|line| length(line) <= width);
+    let mut last = Default::default();
+    for (table, labels) in tables {
+        if fits(&table) {
+            return (table, labels);
+        }
+        last = (table, labels);
+    }
+    last
 }
 
 fn overview(report: &Report, census: &Census) -> String {
@@ -62,7 +81,7 @@ fn overview(report: &Report, census: &Census) -> String {
         }
     }
     let aside = if aside.is_empty() { String::new() } else { format!("; left out: {}", aside.join(", ")) };
-    wrap(&format!("{}{aside}", parts.join(" ")), WIDTH)
+    format!("{}{aside}", parts.join(" "))
 }
 
 fn table(policies: &[PolicyReport], labels: &[String]) -> String {
@@ -71,7 +90,6 @@ fn table(policies: &[PolicyReport], labels: &[String]) -> String {
     let columns = [
         Column { heading: ["", "sessions"], show: true, cell: |p| thousands(p.sessions.into()) },
         Column { heading: ["forced", "logins"], show: true, cell: |p| thousands(p.forced_logins.into()) },
-        Column { heading: ["by", "idle"], show: both, cell: |p| thousands(p.forced_idle.into()) },
         Column { heading: ["by", "lifetime"], show: both, cell: |p| thousands(p.forced_lifetime.into()) },
         Column {
             heading: ["in", "grace"],
@@ -100,27 +118,25 @@ fn table(policies: &[PolicyReport], labels: &[String]) -> String {
 }
 
 /// Names, or numbers for those that are too long for a column.
-fn labels(policies: &[PolicyReport], width: usize) -> Vec<String> {
+fn labels(policies: &[PolicyReport], longest: usize) -> Vec<String> {
     let label = |(name, number): (&String, u32)| {
-        if name.chars().count() <= width { name.clone() } else { format!("({number})") }
+        if length(name) <= longest { name.clone() } else { format!("({number})") }
     };
     policies.iter().map(|policy| &policy.name).zip(1..).map(label).collect()
 }
 
 /// What is behind each label that does not say it itself.
 fn legend(policies: &[PolicyReport], labels: &[String]) -> String {
-    let mut text = String::new();
-    for (policy, label) in policies.iter().zip(labels) {
-        let named = policy.name == *label;
-        let limits = limits(policy);
-        match (named, says_its_limits(policy)) {
-            (true, true) => {}
-            (true, false) => text.push_str(&format!("{label}  {limits}\n")),
-            (false, true) => text.push_str(&format!("{label}  {}\n", policy.name)),
-            (false, false) => text.push_str(&format!("{label}  {}: {limits}\n", policy.name)),
-        }
-    }
-    text
+    let behind = |(policy, label): (&PolicyReport, &String)| match (policy.name == *label, says_its_limits(policy)) {
+        (true, true) => None,
+        (true, false) => Some(limits(policy)),
+        (false, true) => Some(policy.name.clone()),
+        (false, false) => Some(format!("{}: {}", policy.name, limits(policy))),
+    };
+    let entries = policies.iter().zip(labels).filter_map(|both| Some((both.1, behind(both)?)));
+    let entries: Vec<_> = entries.collect();
+    let column = entries.iter().map(|(label, _)| length(label)).max().unwrap_or(0);
+    entries.iter().map(|(label, text)| format!("{label:column$}  {text}\n")).collect()
 }
 
 /// Whether the name is what one would type for these limits.
@@ -151,7 +167,7 @@ fn wrap(text: &str, width: usize) -> String {
     let mut wrapped = String::new();
     let mut column = 0;
     for word in text.split(' ') {
-        let length = word.chars().count();
+        let length = length(word);
         if column > 0 && column + 1 + length > width {
             wrapped.push('\n');
             column = 0;
@@ -163,4 +179,37 @@ fn wrap(text: &str, width: usize) -> String {
         column += length;
     }
     wrapped
+}
+
+fn length(text: &str) -> usize {
+    text.chars().count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::report::tests::{policy, report};
+    use super::*;
+
+    fn shown(width: usize, names: &[&str]) -> String {
+        let policies = names.iter().zip(1..).map(|(name, n)| policy(name, 1000 * n, 90_000_000 * n)).collect();
+        render_within(&report(policies), &Census::default(), width)
+    }
+
+    #[test]
+    fn a_name_stands_in_the_table_when_there_is_room_and_below_it_when_not() {
+        let long = "a-name-of-a-policy-that-is-forty-letters";
+        let narrow = shown(80, &["short", long]);
+        assert!(narrow.contains("\n(2) ") && narrow.contains(&format!("\n(2)    {long}: idle=15m\n")), "{narrow}");
+        assert!(narrow.contains("\nshort  idle=15m\n"), "{narrow}");
+        let wide = shown(100, &["short", long]);
+        assert!(!wide.contains("(2)") && wide.contains(&format!("\n{long} ")), "{wide}");
+    }
+
+    #[test]
+    fn no_line_of_text_is_wider_than_the_terminal() {
+        for width in [70, 80, 200] {
+            let text = shown(width, &["staff", "staff-grace", "a-name-of-a-policy-that-is-forty-letters"]);
+            assert!(text.lines().all(|line| length(line) <= width), "{width}: {text}");
+        }
+    }
 }
