@@ -1,7 +1,7 @@
 //! A record: one session, 64 bytes, one cache line.
 //!
 //! ```text
-//! word 0  control   kind 2 | filed 1 | reported 1 | list 10 | - 2 | policy 8 | filing 8 | generation 32
+//! word 0  control   kind 2 | filed 1 | reported 1 | list 10 | moving 1 | - 1 | policy 8 | filing 8 | generation 32
 //! word 1  key       low half; its bits choose shard, group and tag
 //! word 2  key       high half
 //! word 3  last      tick 48 | low 15 bits of the generation | frozen 1
@@ -34,10 +34,12 @@ use crate::time::{TICK_BITS, TICK_MASK, Tick};
 const MARK: u64 = 1 << 63;
 const KEPT: u64 = 1 << 62;
 const FROZEN: u64 = 1 << 63;
+const MOVING: u64 = 1 << 14;
 /// Attempts to move `last` forward: each failure means that another touch moved it.
 const SWAPS: usize = 8;
-/// Attempts to read a record whose session changes hands meanwhile.
-const READS: usize = 4;
+/// Attempts to read a record that changes meanwhile. A session that is rotated changes four times
+/// before it is gone (moving, alias, mark, kept), so whoever fails this often came for another.
+const READS: usize = 5;
 
 mod at {
     pub(super) const CONTROL: usize = 0;
@@ -78,6 +80,11 @@ impl Control {
 
     pub(crate) fn is_filed(self) -> bool {
         self.0 >> 2 & 1 == 1
+    }
+
+    /// Whether the session is getting a new id, and its subject is no longer told by this record.
+    pub(crate) fn is_moving(self) -> bool {
+        self.0 & MOVING != 0
     }
 
     pub(crate) fn is_reported(self) -> bool {
@@ -188,7 +195,16 @@ impl View {
     }
 
     pub(crate) fn subject(&self) -> Subject {
-        Subject(if self.control.kind() == Kind::Alias { 0 } else { self.subject })
+        let is_told = self.control.kind() == Kind::Session && !self.control.is_moving();
+        if is_told { Subject(self.subject) } else { Subject::NONE }
+    }
+
+    /// This session with what was last done with it under the id that it had before, which may not
+    /// have been handed over yet.
+    pub(crate) fn and_before(self, alias: &View) -> View {
+        let before = alias.life().last;
+        let is_later = !self.is_frozen() && before > self.life().last;
+        View { last: if is_later { tag(self.control) << TICK_BITS | before.as_millis() } else { self.last }, ..self }
     }
 
     /// The slot and the generation that an alias stands for.
@@ -298,7 +314,8 @@ impl Region {
                 return Moved::Done;
             }
             let moved = tag << TICK_BITS | now.as_millis();
-            match word.compare_exchange(seen, moved, Ordering::Relaxed, Ordering::Relaxed) {
+            // Who finds it frozen sees what was done before: the record may be an alias by now.
+            match word.compare_exchange(seen, moved, Ordering::Relaxed, Ordering::Acquire) {
                 Ok(_) => return Moved::Done,
                 Err(other) => seen = other,
             }
@@ -356,13 +373,34 @@ impl Region {
         limit.store(limit.load(Ordering::Relaxed) | KEPT, Ordering::Release);
     }
 
-    /// Makes an ended record the alias of another. Under the lock of its shard. The kind is part of
-    /// a session's identity, so readers see either the session or the alias.
+    /// Makes the record of a session the alias of another. Under the lock of its shard. Kind and
+    /// `moving` are part of a session's identity, so readers see the session, or the session without
+    /// its subject, or the alias.
     pub(crate) fn alias(&self, slot: usize, target: usize, generation: u32) {
-        let control = self.control(slot);
+        self.set_control(slot, Control(self.control(slot).0 | MOVING));
         fence(Ordering::Release);
         self.set(self.field(slot, at::SUBJECT), u64::from(generation) << 32 | target as u64);
-        self.set_control(slot, Control(control.0 & !3 | Kind::Alias as u64));
+        self.become_alias(slot);
+    }
+
+    /// The last step of [`Region::alias`], also for an heir.
+    pub(crate) fn become_alias(&self, slot: usize) {
+        self.set_control(slot, Control(self.control(slot).0 & !(3 | MOVING) | Kind::Alias as u64));
+    }
+
+    /// Ends all touches of an alias's own record, and passes on to the session it stands for what
+    /// they did there. A touch that comes after finds the word frozen, and then the alias.
+    pub(crate) fn hand_over(&self, slot: usize) {
+        let last = self.word(self.field(slot, at::LAST)).fetch_or(FROZEN, Ordering::Release);
+        let Some(alias) = self.view(slot) else { return };
+        let (target, generation) = alias.target();
+        if target < self.layout.all_slots()
+            && let Some(session) = self.view(target)
+            && session.control.generation() == generation
+            && (last & !FROZEN) >> TICK_BITS == tag(alias.control)
+        {
+            self.move_last(target, &session, Tick::from_word(last));
+        }
     }
 
     /// Frees a record. Under the shard's lock; the tag is cleared after.

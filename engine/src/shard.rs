@@ -112,6 +112,11 @@ impl Region {
         shard
     }
 
+    /// The last change of a policy for which a shard was swept; read without its lock.
+    pub(crate) fn swept(&self, shard: usize) -> u64 {
+        self.word(self.layout.shard(shard) + field::SWEPT).load(crate::atomic::Ordering::Acquire)
+    }
+
     /// When a shard's timer has something to do, at the latest; read without its lock.
     pub(crate) fn next_due(&self, shard: usize) -> Tick {
         use crate::atomic::Ordering;
@@ -400,7 +405,8 @@ impl Shard<'_> {
         }
         self.set(field::SWEEP_CURSOR, to as u64);
         if to == self.region.layout.slots {
-            self.set(field::SWEPT, changes);
+            // Who sees this sees the marks of the sweep, and may forget the versions they came from.
+            self.region.word(self.at(field::SWEPT)).store(changes, crate::atomic::Ordering::Release);
         }
         to - from
     }
@@ -477,6 +483,7 @@ impl Shard<'_> {
         let end = End { cause: Cause::Rotated, at };
         let generation = self.region.control(target).generation();
         self.region.alias(slot, target, generation);
+        self.region.hand_over(slot);
         self.region.mark(slot, end);
         self.region.emit(&Shard::event(view, What::Rotated, end));
         self.region.set_control(slot, self.region.control(slot).reported());
@@ -522,6 +529,14 @@ impl Shard<'_> {
 
     /// Finishes what was begun with a record; says whether it is a live session.
     fn repair(&self, slot: usize, view: &View) -> bool {
+        if view.control.is_moving() {
+            // Its subject may be overwritten, so that it could not be revoked: the new id has it now.
+            self.region.become_alias(slot);
+            return self.region.view(slot).is_some_and(|alias| self.repair(slot, &alias));
+        }
+        if view.control.kind() == Kind::Alias && view.mark().is_none() {
+            self.region.hand_over(slot);
+        }
         let rules = self.region.rules(view.control.policy());
         let policy = rules.map_or_else(Policy::new, |rules| rules.policy);
         let end = view.mark().or_else(|| match view.control.kind() {

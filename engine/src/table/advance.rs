@@ -4,7 +4,6 @@
 use std::sync::atomic::Ordering;
 
 use crate::layout::header;
-use crate::shard::field;
 use crate::table::Table;
 use crate::time::Tick;
 
@@ -49,7 +48,7 @@ impl Table {
     }
 
     fn is_unswept(&self, shard: usize) -> bool {
-        self.region.get(self.region.layout.shard(shard) + field::SWEPT) < self.region.get(header::POLICY_CHANGES)
+        self.region.swept(shard) < self.region.get(header::POLICY_CHANGES)
     }
 
     fn advance_shard(&self, shard: usize, now: Tick, budget: usize) -> usize {
@@ -68,7 +67,7 @@ impl Table {
         if !self.region.has_older_versions() {
             return;
         }
-        let swept = (0..shards).map(|shard| self.region.get(self.region.layout.shard(shard) + field::SWEPT)).min();
+        let swept = (0..shards).map(|shard| self.region.swept(shard)).min();
         self.region.forget_versions(swept.unwrap_or(0));
     }
 

@@ -16,6 +16,8 @@ use crate::wheel::LIVE;
 
 /// Looks at a session that changes hands between finding and locking it.
 const LOOKS: usize = 8;
+/// Rounds of ending the sessions of a subject while they are rotated.
+const ROUNDS: usize = 16;
 /// Records of one shard that `end_all` looks at before it lets others have the lock.
 const BATCH: usize = 128;
 
@@ -95,8 +97,16 @@ impl Table {
     /// table holds. Sessions whose start has not returned when this is called may be missed.
     pub fn end_subject(&self, subject: Subject, cause: Cause, now: Tick) -> u64 {
         let now = now.as_now();
-        let ended = self.incarnations_of(subject).into_iter().filter(|one| self.end_incarnation(*one, cause, now));
-        ended.count() as u64
+        let mut ended = 0;
+        for _ in 0..ROUNDS {
+            let sessions = self.incarnations_of(subject);
+            if sessions.is_empty() {
+                break;
+            }
+            // One that is rotated before its turn comes is in the list again, by its new id.
+            ended += sessions.into_iter().filter(|one| self.end_incarnation(*one, cause, now)).count() as u64;
+        }
+        ended
     }
 
     pub(crate) fn incarnations_of(&self, subject: Subject) -> Vec<Incarnation> {
@@ -108,21 +118,33 @@ impl Table {
     }
 
     /// Ends all sessions that match; says how many. Looks at every record of the region, in steps
-    /// between which others get their turn.
+    /// between which others get their turn. Sessions whose start has not returned may be missed, and
+    /// those that are rotated meanwhile without an overlap, under a policy that retains nothing.
     pub fn end_all(&self, filter: &Filter, cause: Cause, now: Tick) -> u64 {
         let now = now.as_now();
         let mut ended = 0;
         for first in (0..self.region.layout.all_slots()).step_by(BATCH) {
             let last = (first + BATCH).min(self.region.layout.all_slots());
             for slot in first..last {
-                let is_meant =
-                    |view: &View| view.control.kind() == Kind::Session && view.mark().is_none() && filter.matches(view);
-                if let Some(view) = self.region.view(slot).filter(is_meant) {
-                    ended += u64::from(self.end_incarnation((slot, view.control.generation()), cause, now));
-                }
+                ended += u64::from(self.end_if_meant(slot, filter, cause, now));
             }
         }
         ended
+    }
+
+    /// Ends the session that a record holds or stands for: one that is rotated to a record that was
+    /// passed already leaves an alias where it was.
+    fn end_if_meant(&self, slot: usize, filter: &Filter, cause: Cause, now: Tick) -> bool {
+        for _ in 0..LOOKS {
+            let found = self.region.view(slot).and_then(|view| self.region.follow(slot, view));
+            let Some((slot, view)) = found.filter(|(_, view)| view.mark().is_none() && filter.matches(view)) else {
+                return false;
+            };
+            if self.end_incarnation((slot, view.control.generation()), cause, now) {
+                return true;
+            }
+        }
+        false
     }
 
     /// Gives a session a new id, against fixation: `new` becomes its key, and for `overlap` from now
@@ -163,15 +185,13 @@ impl Table {
             subject: view.subject(),
         };
         let old_until = now.after(overlap).min(Tick::LAST);
-        let target = if birth.subject == Subject::NONE {
-            to.insert(&birth, &rules).ok_or(RotateError::Full)?
-        } else {
-            let subjects = region.subjects(birth.subject);
-            let target = to.insert(&birth, &rules).ok_or(RotateError::Full)?;
+        // Held until the old record is an alias: a rebuild of the lists must not put it back.
+        let subjects = (birth.subject != Subject::NONE).then(|| region.subjects(birth.subject));
+        let target = to.insert(&birth, &rules).ok_or(RotateError::Full)?;
+        if let Some(subjects) = &subjects {
             subjects.link(target, birth.subject);
             subjects.unlink(slot, birth.subject);
-            target
-        };
+        }
         from.make_alias(slot, &view, target, old_until, &rules.policy, now);
         Ok(Rotated { old_until })
     }

@@ -127,11 +127,26 @@ impl Region {
             via = Some(end);
             let (target, generation) = view.target();
             match self.view_at(target) {
-                Some(next) if next.control.generation() == generation => (slot, view) = (target, next),
+                Some(next) if next.control.generation() == generation => {
+                    (slot, view) = (target, next.and_before(&view));
+                }
                 _ => return Located::Dead(end),
             }
         }
         via.map_or(Located::Unknown, Located::Dead)
+    }
+
+    /// The session that a record stands for, whatever the time.
+    pub(crate) fn follow(&self, mut slot: usize, mut view: View) -> Option<(usize, View)> {
+        for _ in 0..HOPS {
+            if view.control.kind() != Kind::Alias {
+                return Some((slot, view));
+            }
+            let (target, generation) = view.target();
+            view = self.view_at(target).filter(|next| next.control.generation() == generation)?;
+            slot = target;
+        }
+        None
     }
 
     /// A record by a number that came out of the region.
@@ -151,14 +166,14 @@ impl Table {
     /// that is bound is not passed without its binding.
     #[inline]
     pub fn touch(&self, key: Key, presented: Binding, now: Tick) -> Verdict {
-        self.look(key, presented, now.as_now(), true)
+        self.look(key, presented, now.as_now(), true, HOPS)
     }
 
     /// Answers as [`Table::touch`] would and changes nothing.
     #[inline]
     #[must_use]
     pub fn peek(&self, key: Key, presented: Binding, now: Tick) -> Verdict {
-        self.look(key, presented, now.as_now(), false)
+        self.look(key, presented, now.as_now(), false, HOPS)
     }
 
     /// Touches many sessions, asking for their memory ahead of time. Each is answered as
@@ -178,7 +193,7 @@ impl Table {
             if let Some(next) = batch.get(this + AHEAD / 2) {
                 self.prefetch_record(next.key);
             }
-            batch[this].verdict = self.look(batch[this].key, batch[this].presented, now, true);
+            batch[this].verdict = self.look(batch[this].key, batch[this].presented, now, true, HOPS);
         }
     }
 
@@ -199,7 +214,7 @@ impl Table {
     }
 
     #[inline(always)]
-    fn look(&self, key: Key, presented: Binding, now: Tick, counts: bool) -> Verdict {
+    fn look(&self, key: Key, presented: Binding, now: Tick, counts: bool, looks: usize) -> Verdict {
         let region = &self.region;
         let (slot, view, via) = match region.locate(key, now) {
             Located::Session(slot, view, via) => (slot, view, via),
@@ -229,15 +244,7 @@ impl Table {
         let resumes = judged.state == State::Active || judged.policy.grace_mode == GraceMode::Resume;
         if counts && resumes {
             if region.move_last(slot, &view, now) != Moved::Done {
-                // Its time came, by another's clock, between our look and our step; it may be
-                // forgotten already, and its record another's.
-                let now_frozen = region.view(slot).filter(|again| again.control.same_session(view.control));
-                return match now_frozen.and_then(|again| Some((again, region.judge(&again, now)?))) {
-                    Some((again, Judged { state: State::Ended(end), policy })) => {
-                        self.ended(&again, &policy, end, via, now)
-                    }
-                    _ => via.map_or(Verdict::Unknown, Verdict::Ended),
-                };
+                return self.overtaken((slot, &view, via), key, presented, now, looks);
             }
             life.last = life.last.max(now);
         }
@@ -245,6 +252,27 @@ impl Table {
         match judged.state {
             State::Grace => Verdict::Grace(left),
             _ => Verdict::Active(left),
+        }
+    }
+
+    /// Between our look and our step the session got a new id, and then we look again; or its time
+    /// came, by another's clock. It may be forgotten already, and its record another's.
+    #[cold]
+    fn overtaken(
+        &self,
+        (slot, seen, via): (usize, &View, Option<End>),
+        key: Key,
+        presented: Binding,
+        now: Tick,
+        looks: usize,
+    ) -> Verdict {
+        let again = self.region.view(slot).filter(|again| again.control.generation() == seen.control.generation());
+        match again.and_then(|again| Some((again, self.region.judge(&again, now)?))) {
+            Some((again, _)) if again.control.kind() == Kind::Alias && looks > 0 => {
+                self.look(key, presented, now, true, looks - 1)
+            }
+            Some((again, Judged { state: State::Ended(end), policy })) => self.ended(&again, &policy, end, via, now),
+            _ => via.map_or(Verdict::Unknown, Verdict::Ended),
         }
     }
 
