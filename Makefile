@@ -6,7 +6,7 @@ CARGO ?= cargo
 CURFEW := target/release/curfew
 DEMO := target/demo
 
-.PHONY: build demo setup test soak loom mutants fmt lint doc deny bench clean
+.PHONY: build demo setup test soak loom mutants tsan asan valgrind miri fmt lint doc deny bench clean
 
 build:
 	$(CARGO) build --release --locked
@@ -40,6 +40,19 @@ loom:
 # Weakens the engine in one place after the other, and expects the model that is meant for it to fail.
 mutants:
 	./scripts/mutants
+
+# Sanitizers (the nightly's), memcheck and Miri. What is missing is said, and is exit code 2.
+tsan:
+	CURFEW_THREAD_SECONDS=$${CURFEW_THREAD_SECONDS:-30} ./scripts/sanitize thread
+
+asan:
+	./scripts/sanitize address
+
+valgrind:
+	./scripts/sanitize valgrind
+
+miri:
+	./scripts/sanitize miri
 
 fmt:
 	$(CARGO) fmt --all --check

@@ -6,7 +6,7 @@ mod check;
 mod copy;
 mod list;
 mod start;
-mod touch;
+pub(crate) mod touch;
 
 #[cfg(not(loom))]
 use std::path::Path;
