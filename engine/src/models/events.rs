@@ -64,21 +64,3 @@ fn events_of_two_processes_come_one_after_the_other_and_whole() {
         assert_eq!(seen, [event(1), event(2)]);
     });
 }
-
-/// Catches an event whose number is out before its words are.
-#[test]
-fn an_event_is_whole_when_its_number_is_out() {
-    explore(3, || {
-        let (table, _) = table();
-        table.region.emit(&event(1));
-        let other = {
-            let table = process(&table, 1);
-            thread::spawn(move || table.region.emit(&event(2)))
-        };
-        let mut reader = table.events();
-        let seen: Vec<_> = reader.by_ref().collect();
-        assert!(seen == [event(1)] || seen == [event(1), event(2)], "{seen:?}");
-        assert_eq!(reader.missed(), 0);
-        other.join().unwrap();
-    });
-}

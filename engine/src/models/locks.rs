@@ -136,3 +136,20 @@ fn a_touch_during_a_rebuild_finds_its_session() {
         table.check().unwrap();
     });
 }
+
+/// The same on the lock alone, where every interleaving can be looked at.
+#[test]
+fn of_two_that_find_the_owner_dead_one_inherits() {
+    explore(3, || {
+        let (table, _) = table();
+        let dead = process(&table, 2);
+        std::mem::forget(dead.region.lock(header::RING_LOCK));
+        kill(dead);
+        let other = {
+            let table = process(&table, 1);
+            thread::spawn(move || table.region.lock(header::RING_LOCK).inherited)
+        };
+        let mine = table.region.lock(header::RING_LOCK).inherited;
+        assert!(mine != other.join().unwrap());
+    });
+}
