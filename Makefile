@@ -6,7 +6,7 @@ CARGO ?= cargo
 CURFEW := target/release/curfew
 DEMO := target/demo
 
-.PHONY: build demo setup test soak loom fmt lint doc deny bench clean
+.PHONY: build demo setup test soak loom mutants tsan asan valgrind miri fmt lint doc deny bench clean
 
 build:
 	@command -v cc >/dev/null || { echo "a C compiler is missing; make setup installs one" >&2; exit 1; }
@@ -34,9 +34,26 @@ soak:
 	PROPTEST_CASES=300000 CURFEW_THREAD_SECONDS=60 $(CARGO) test --release --locked -p curfew-engine
 
 # The engine on loom's atomics; longer with CURFEW_LOOM_SECONDS (each model), further with
-# CURFEW_LOOM_PREEMPTIONS.
+# CURFEW_LOOM_PREEMPTIONS. Each model says how many interleavings it looked at, and whether they are all.
 loom:
-	RUSTFLAGS="--cfg loom" $(CARGO) test --release --locked --target-dir target/loom -p curfew-engine --lib models
+	RUSTFLAGS="--cfg loom" $(CARGO) test --profile loom --locked --target-dir target/loom -p curfew-engine --lib models
+
+# Weakens the engine in one place after the other, and expects the model that is meant for it to fail.
+mutants:
+	./scripts/mutants
+
+# Sanitizers (the nightly's), memcheck and Miri. What is missing is said, and is exit code 2.
+tsan:
+	CURFEW_THREAD_SECONDS=$${CURFEW_THREAD_SECONDS:-30} ./scripts/sanitize thread
+
+asan:
+	./scripts/sanitize address
+
+valgrind:
+	./scripts/sanitize valgrind
+
+miri:
+	./scripts/sanitize miri
 
 fmt:
 	$(CARGO) fmt --all --check

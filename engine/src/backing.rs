@@ -129,7 +129,8 @@ pub(crate) fn private(config: &Config) -> Result<Region, CreateError> {
 /// The same on loom's atomics.
 #[cfg(loom)]
 pub(crate) fn private(config: &Config) -> Result<Region, CreateError> {
-    let region = Region::new(config.layout()?, Owner::private());
+    let mut region = Region::new(config.layout()?, Owner::private());
+    region.owner = Owner::claim(0, region.words());
     initialise(&region, config, config.secret().map_err(CreateError::System)?);
     Ok(region)
 }

@@ -21,7 +21,7 @@ pub(crate) const LINE: usize = 8;
 /// Records of one group of the index.
 pub(crate) const GROUP: usize = 15;
 /// Words of the header.
-pub(crate) const HEADER: usize = 512;
+pub(crate) const HEADER: usize = if cfg!(loom) { 136 } else { 512 };
 /// Policies in a region.
 pub(crate) const POLICIES: usize = if cfg!(loom) { 2 } else { 64 };
 /// Words of one policy: a line of its own, then its versions.
@@ -43,7 +43,7 @@ pub(crate) const SHARD: usize = SHARD_FIELDS + WHEELS * WHEEL;
 /// Words of a subject shard's header.
 pub(crate) const SUBJECT_HEADER: usize = LINE;
 /// Processes that can have a region open.
-pub(crate) const OWNERS: usize = 256;
+pub(crate) const OWNERS: usize = if cfg!(loom) { 4 } else { 256 };
 /// Entries of a chunk of the timer.
 pub(crate) const CHUNK: usize = 14;
 /// Most sessions of a region.
@@ -74,6 +74,9 @@ pub(crate) mod header {
     pub(crate) const REFUSED_LIMITED: usize = 34;
     pub(crate) const RECOVERIES: usize = 35;
     pub(crate) const EPOCHS: usize = 128;
+    /// Under loom, the locks on the owners' bytes.
+    #[cfg(loom)]
+    pub(crate) const LOCKED: usize = EPOCHS + OWNERS;
     const _: () = assert!(EPOCHS + OWNERS <= super::HEADER);
 }
 
@@ -116,11 +119,16 @@ impl Layout {
         let sessions = capacity as usize;
         // A shard of 128 thousand sessions and more: small enough to rebuild in milliseconds,
         // large enough that chance fills all shards alike and the wheels' heads cost nothing.
-        let shards = if sessions >= 1 << 18 { (sessions >> 17).next_power_of_two() / 2 } else { 1 };
+        let shards = match sessions {
+            // Two shards as small as can be.
+            8.. if cfg!(loom) => 2,
+            0..0x4_0000 => 1,
+            _ => (sessions >> 17).next_power_of_two() / 2,
+        };
         let mean = sessions.div_ceil(shards);
         // Keys fall on shards by chance. Six standard deviations: a shard is full before the
         // whole region is once in a billion regions.
-        let limit = if shards == 1 { mean } else { mean + 6 * mean.isqrt() };
+        let limit = if shards == 1 || cfg!(loom) { mean } else { mean + 6 * mean.isqrt() };
         let slots = (mean * 10).div_ceil(9).max((limit * 25).div_ceil(24));
         let groups = slots.div_ceil(GROUP);
         let slots = groups * GROUP;

@@ -74,16 +74,22 @@ impl Waiting {
 }
 
 #[cfg(loom)]
-struct Waiting;
+struct Waiting {
+    asked: bool,
+}
 
 #[cfg(loom)]
 impl Waiting {
     fn new() -> Waiting {
-        Waiting
+        Waiting { asked: false }
     }
 
+    /// Asks at once: loom runs a thread that yields only when no other can go on, so that one which
+    /// yields first would never ask while the lock is held.
     fn step(&mut self) -> bool {
-        loom::thread::yield_now();
+        if std::mem::replace(&mut self.asked, true) {
+            loom::thread::yield_now();
+        }
         true
     }
 }

@@ -55,6 +55,21 @@ impl Owner {
         Ok(None)
     }
 
+    /// Claims a number. Under loom its byte, which the kernel keeps, is a word of the header.
+    #[cfg(loom)]
+    pub(crate) fn claim(number: usize, words: &[Word]) -> Owner {
+        let epoch = words[header::EPOCHS + number].load(Ordering::Relaxed) + 1;
+        words[header::LOCKED + number].store(1, Ordering::Release);
+        words[header::EPOCHS + number].store(epoch, Ordering::Release);
+        Owner { id: epoch << 16 | (number as u64 + 1) }
+    }
+
+    /// What the kernel does when the process is gone: after everything that the process did.
+    #[cfg(all(test, loom))]
+    pub(crate) fn dies(&self, words: &[Word]) {
+        words[header::LOCKED + (self.id & 0xffff) as usize - 1].store(0, Ordering::Release);
+    }
+
     /// Whether the holder of `id` can still be at work.
     pub(crate) fn is_alive(&self, id: u64, words: &[Word]) -> bool {
         if id == self.id {
@@ -67,7 +82,7 @@ impl Owner {
         #[cfg(not(loom))]
         return self.file.as_ref().is_some_and(|file| is_byte_locked(file, number));
         #[cfg(loom)]
-        false
+        return words[header::LOCKED + number].load(Ordering::Acquire) == 1;
     }
 }
 

@@ -1,7 +1,7 @@
 //! A record: one session, 64 bytes, one cache line.
 //!
 //! ```text
-//! word 0  control   kind 2 | filed 1 | reported 1 | list 10 | - 2 | policy 8 | filing 8 | generation 32
+//! word 0  control   kind 2 | filed 1 | reported 1 | list 10 | moving 1 | - 1 | policy 8 | filing 8 | generation 32
 //! word 1  key       low half; its bits choose shard, group and tag
 //! word 2  key       high half
 //! word 3  last      tick 48 | low 15 bits of the generation | frozen 1
@@ -34,10 +34,12 @@ use crate::time::{TICK_BITS, TICK_MASK, Tick};
 const MARK: u64 = 1 << 63;
 const KEPT: u64 = 1 << 62;
 const FROZEN: u64 = 1 << 63;
+const MOVING: u64 = 1 << 14;
 /// Attempts to move `last` forward: each failure means that another touch moved it.
 const SWAPS: usize = 8;
-/// Attempts to read a record whose session changes hands meanwhile.
-const READS: usize = 4;
+/// Attempts to read a record that changes meanwhile. A session that is rotated changes four times
+/// before it is gone (moving, alias, mark, kept), so whoever fails this often came for another.
+const READS: usize = 5;
 
 mod at {
     pub(super) const CONTROL: usize = 0;
@@ -79,6 +81,11 @@ impl Control {
 
     pub(crate) fn is_filed(self) -> bool {
         self.0 >> 2 & 1 == 1
+    }
+
+    /// Whether the session is getting a new id, and its subject is no longer told by this record.
+    pub(crate) fn is_moving(self) -> bool {
+        self.0 & MOVING != 0
     }
 
     pub(crate) fn is_reported(self) -> bool {
@@ -191,17 +198,16 @@ impl View {
     }
 
     pub(crate) fn subject(&self) -> Subject {
-        Subject(if self.control.kind() == Kind::Alias { 0 } else { self.subject })
+        let is_told = self.control.kind() == Kind::Session && !self.control.is_moving();
+        if is_told { Subject(self.subject) } else { Subject::NONE }
     }
 
-    /// Counts the activity of the alias that led here: between becoming one and passing it on, only
-    /// the alias knows of it.
-    pub(crate) fn counting(mut self, alias: &View) -> View {
-        let last = tag(self.control) << TICK_BITS | alias.life().last.as_millis();
-        if (self.last & !FROZEN) >> TICK_BITS == tag(self.control) && !self.is_frozen() {
-            self.last = self.last.max(last);
-        }
-        self
+    /// This session with what was last done with it under the id that it had before, which may not
+    /// have been handed over yet.
+    pub(crate) fn and_before(self, alias: &View) -> View {
+        let before = alias.life().last;
+        let is_later = !self.is_frozen() && before > self.life().last;
+        View { last: if is_later { tag(self.control) << TICK_BITS | before.as_millis() } else { self.last }, ..self }
     }
 
     /// The slot and the generation that an alias stands for.
@@ -383,7 +389,8 @@ impl Region {
                 return Moved::Needless;
             }
             let moved = tag << TICK_BITS | now.as_millis();
-            match word.compare_exchange(seen, moved, Ordering::Relaxed, Ordering::Relaxed) {
+            // Who finds it frozen sees what was done before: the record may be an alias by now.
+            match word.compare_exchange(seen, moved, Ordering::Relaxed, Ordering::Acquire) {
                 Ok(_) => return Moved::Done,
                 Err(other) => seen = other,
             }
@@ -453,34 +460,46 @@ impl Region {
         limit.store(limit.load(Ordering::Relaxed) | KEPT, Ordering::Release);
     }
 
-    /// Makes an ended record the alias of another. Under the lock of its shard. The kind is part of
-    /// a session's identity, so readers see either the session or the alias.
+    /// Makes a session the alias of another. Under the lock of its shard. The kind and `moving` are
+    /// part of a session's identity, so readers see the session, or the session without a subject, or
+    /// the alias.
     pub(crate) fn alias(&self, slot: usize, target: usize, generation: u32) {
-        let control = self.control(slot);
+        self.lead(slot, target, generation);
+        self.set_control(slot, Control(self.control(slot).0 & !(3 | MOVING) | Kind::Alias as u64));
+    }
+
+    /// The first steps of [`Region::alias`]; [`Region::stay`] takes them back.
+    pub(crate) fn lead(&self, slot: usize, target: usize, generation: u32) {
+        self.set_control(slot, Control(self.control(slot).0 | MOVING));
         fence(Ordering::Release);
         self.set(self.field(slot, at::SUBJECT), u64::from(generation) << 32 | target as u64);
-        self.set_control(slot, Control(control.0 & !3 | Kind::Alias as u64));
     }
 
-    /// The new session of a rotation that has written where the alias is to lead, and has not made the
-    /// record one yet: its subject is the new session's then, and no longer in it.
-    pub(crate) fn half_rotated(&self, view: &View) -> Option<View> {
+    /// Ends all touches of an alias's own record, and passes on to the session it stands for what
+    /// they did there. A touch that comes after finds the word frozen, and then the alias.
+    pub(crate) fn hand_over(&self, slot: usize) {
+        let last = self.word(self.field(slot, at::LAST)).fetch_or(FROZEN, Ordering::Release);
+        let Some(alias) = self.view(slot) else { return };
+        let (target, generation) = alias.target();
+        if let Some(session) = self.view_at(target)
+            && session.control.generation() == generation
+            && (last & !FROZEN) >> TICK_BITS == tag(alias.control)
+        {
+            self.move_last(target, &session, Tick::from_word(last));
+        }
+    }
+
+    /// Takes back what [`Region::alias`] had begun with a session when its owner died. The subject may
+    /// be overwritten by where the alias was to lead; then the new session has it too.
+    pub(crate) fn stay(&self, slot: usize, view: &View) {
         let (target, generation) = view.target();
-        let new = self.view_at(target)?;
-        let alike = new.control.policy() == view.control.policy() && new.start == view.start;
-        let sessions = (view.control.kind(), new.control.kind()) == (Kind::Session, Kind::Session);
-        (sessions && alike && new.control.generation() == generation).then_some(new)
-    }
-
-    /// Writes the subject of a half-rotated session back. Under the shard's lock.
-    pub(crate) fn restore_subject(&self, slot: usize, subject: Subject) {
-        self.set(self.field(slot, at::SUBJECT), subject.0);
-    }
-
-    /// Stops all touches of a session that has become an alias; says when the last of them was.
-    /// Under the shard's lock. Whose swap fails by this finds the alias when it looks again.
-    pub(crate) fn close(&self, slot: usize) -> Tick {
-        Tick::from_word(self.word(self.field(slot, at::LAST)).fetch_or(FROZEN, Ordering::Release))
+        if let Some(new) = self.view_at(target)
+            && new.control.generation() == generation
+            && (new.control.kind(), new.control.policy()) == (Kind::Session, view.control.policy())
+        {
+            self.set(self.field(slot, at::SUBJECT), new.subject);
+        }
+        self.set_control(slot, Control(self.control(slot).0 & !MOVING));
     }
 
     /// Frees a record. Under the shard's lock; the tag is cleared after.

@@ -14,7 +14,7 @@ pub(crate) struct Region {
     #[cfg(not(loom))]
     map: memmap2::MmapRaw,
     #[cfg(loom)]
-    map: Box<[Word]>,
+    map: std::sync::Arc<[Word]>,
     pub(crate) layout: Layout,
     pub(crate) owner: Owner,
 }
@@ -30,6 +30,12 @@ impl Region {
     #[cfg(loom)]
     pub(crate) fn new(layout: Layout, owner: Owner) -> Region {
         Region { map: (0..layout.words).map(|_| Word::new(0)).collect(), layout, owner }
+    }
+
+    /// The same memory as another process has it.
+    #[cfg(all(test, loom))]
+    pub(crate) fn opened_by(&self, owner: Owner) -> Region {
+        Region { map: self.map.clone(), layout: self.layout, owner }
     }
 
     #[cfg(not(loom))]

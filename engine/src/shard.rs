@@ -111,6 +111,11 @@ impl Region {
         shard
     }
 
+    /// The last change of a policy for which a shard was swept; read without its lock.
+    pub(crate) fn swept(&self, shard: usize) -> u64 {
+        self.word(self.layout.shard(shard) + field::SWEPT).load(crate::atomic::Ordering::Acquire)
+    }
+
     /// When a shard's timer has something to do, at the latest; read without its lock.
     pub(crate) fn next_due(&self, shard: usize) -> Tick {
         use crate::atomic::Ordering;
@@ -476,21 +481,12 @@ impl Shard<'_> {
         // Before the alias, so that `end_all`, which finds one, also finds it counted.
         self.count(field::ROTATED);
         self.region.alias(slot, target, generation);
-        self.pass_on_activity(slot, target);
+        self.region.hand_over(slot);
         self.region.mark(slot, end);
         self.region.emit(&Shard::event(view, What::Rotated, end));
         self.region.set_control(slot, self.region.control(slot).reported());
         self.region.sub(self.at(field::LIVE), 1);
         self.finish(slot, view, end, policy, now);
-    }
-
-    /// A touch of the old id that came before the alias was answered with Active: it counts for the
-    /// new one. Those that come after find their swap fail, and then the alias.
-    fn pass_on_activity(&self, slot: usize, target: usize) {
-        let last = self.region.close(slot);
-        if let Some(view) = self.region.view(target) {
-            self.region.move_last(target, &view, last);
-        }
     }
 
     /// Puts everything derived in this shard right from its records, after an owner died in it.
@@ -521,8 +517,10 @@ impl Shard<'_> {
     /// A session that was about to become an alias when its owner died goes on as it was, in the list
     /// of its subject, where a revocation finds it.
     fn whole(&self, slot: usize, view: View) -> View {
-        let Some(new) = self.region.half_rotated(&view) else { return view };
-        self.region.restore_subject(slot, new.subject());
+        if !view.control.is_moving() {
+            return view;
+        }
+        self.region.stay(slot, &view);
         self.region.view(slot).unwrap_or(view)
     }
 
@@ -546,10 +544,7 @@ impl Shard<'_> {
         let end = view.mark().or_else(|| match view.control.kind() {
             // The overlap is what is lost of the rotation that was under way.
             Kind::Alias => {
-                let (target, generation) = view.target();
-                if self.region.view_at(target).is_some_and(|view| view.control.generation() == generation) {
-                    self.pass_on_activity(slot, target);
-                }
+                self.region.hand_over(slot);
                 Some(End { cause: Cause::Rotated, at: view.start() })
             }
             // Perhaps by a version that the policy had before.
@@ -634,8 +629,7 @@ mod tests {
         // What the rotation has written last: out of the list, and where the alias is to lead.
         table.region.subjects(alice).unlink(slot, alice);
         let target = (0..table.region.layout.all_slots()).find(|slot| table.region.record_key(*slot) == new).unwrap();
-        let generation = u64::from(table.region.control(target).generation());
-        table.region.restore_subject(slot, crate::Subject(generation << 32 | target as u64));
+        table.region.lead(slot, target, table.region.control(target).generation());
         table.repair();
         table.check().unwrap();
         assert_eq!(table.end_subject(alice, Cause::Revoked, at(1)), 2);

@@ -86,7 +86,7 @@ impl Region {
     fn listed_subject(&self, slot: usize) -> Option<Subject> {
         let view = self.view(slot)?;
         let belongs = view.control.kind() == Kind::Session && view.mark().is_none() && view.subject() != Subject::NONE;
-        (belongs && self.half_rotated(&view).is_none()).then(|| view.subject())
+        belongs.then(|| view.subject())
     }
 
     /// What is wrong with the lists.

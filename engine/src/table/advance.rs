@@ -3,9 +3,7 @@
 
 use std::sync::atomic::Ordering;
 
-use crate::atomic::Ordering::Acquire;
 use crate::layout::header;
-use crate::shard::field;
 use crate::table::Table;
 use crate::time::Tick;
 
@@ -50,7 +48,7 @@ impl Table {
     }
 
     fn is_unswept(&self, shard: usize) -> bool {
-        self.region.get(self.region.layout.shard(shard) + field::SWEPT) < self.region.get(header::POLICY_CHANGES)
+        self.region.swept(shard) < self.region.get(header::POLICY_CHANGES)
     }
 
     fn advance_shard(&self, shard: usize, now: Tick, budget: usize) -> usize {
@@ -69,8 +67,7 @@ impl Table {
         if !self.region.has_older_versions() {
             return;
         }
-        let swept = |shard| self.region.word(self.region.layout.shard(shard) + field::SWEPT).load(Acquire);
-        let swept = (0..shards).map(swept).min();
+        let swept = (0..shards).map(|shard| self.region.swept(shard)).min();
         self.region.forget_versions(swept.unwrap_or(0));
     }
 

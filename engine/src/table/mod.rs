@@ -6,7 +6,7 @@ mod check;
 mod copy;
 mod list;
 mod start;
-mod touch;
+pub(crate) mod touch;
 
 #[cfg(not(loom))]
 use std::path::Path;
@@ -90,7 +90,7 @@ impl Stats {
 }
 
 impl Table {
-    fn new(region: Region) -> Table {
+    pub(crate) fn new(region: Region) -> Table {
         let secret = Secret(std::array::from_fn(|word| region.get(header::SECRET + word)));
         Table { region, secret, turn: AtomicUsize::new(0) }
     }

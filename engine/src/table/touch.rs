@@ -129,7 +129,7 @@ impl Region {
             let (target, generation) = view.target();
             match self.view_at(target) {
                 Some(next) if next.control.generation() == generation => {
-                    (slot, view) = (target, next.counting(&view));
+                    (slot, view) = (target, next.and_before(&view));
                 }
                 _ => return Located::Dead(end),
             }

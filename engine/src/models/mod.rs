@@ -1,0 +1,108 @@
+//! The engine under loom: every interleaving of a few steps, within a bound on preemptions, and
+//! for each of them every value that a load may return.
+//!
+//! `make loom` runs these. Each model says what it would catch; `scripts/mutants` weakens the engine
+//! in all the ways that `docs/verification.md` lists, and expects the model named there to fail.
+//!
+//! A model that was cut by its bound on time says so on standard error, where no harness hides it.
+
+mod advance;
+mod events;
+mod locks;
+mod policies;
+mod records;
+mod rotation;
+mod starts;
+mod subjects;
+mod touches;
+
+use std::io::Write;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use loom::sync::Arc;
+
+use crate::owner::Owner;
+use crate::{Binding, Config, Event, Key, Policy, PolicyId, Retain, Span, Start, Subject, Table, Tick, Verdict, What};
+
+fn at(millis: u64) -> Tick {
+    Tick::from_millis(millis)
+}
+
+fn ms(millis: u64) -> Span {
+    Span::from_millis(millis)
+}
+
+fn asked<T: std::str::FromStr>(variable: &str) -> Option<T> {
+    std::env::var(variable).ok().and_then(|value| value.parse().ok())
+}
+
+/// Runs a model in every interleaving with up to `preemptions` preemptions.
+fn explore(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
+    // A longer run looks further: `CURFEW_LOOM_PREEMPTIONS=4 CURFEW_LOOM_SECONDS=3600 make loom`.
+    let preemptions = asked("CURFEW_LOOM_PREEMPTIONS").unwrap_or(preemptions);
+    let most = Duration::from_secs(asked("CURFEW_LOOM_SECONDS").unwrap_or(20));
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(preemptions);
+    builder.max_branches = 1_000_000;
+    builder.max_duration = Some(most);
+    // How often loom looks at the clock.
+    builder.checkpoint_interval = 100;
+    let runs = std::sync::Arc::new(AtomicU64::new(0));
+    let counted = runs.clone();
+    let began = Instant::now();
+    builder.check(move || {
+        counted.fetch_add(1, Ordering::Relaxed);
+        model();
+    });
+    let whole = if began.elapsed() < most { "all" } else { "CUT, not all" };
+    let thread = std::thread::current();
+    let line = format!(
+        "loom: {}: {} interleavings in {:.1} s, {whole} with up to {preemptions} preemptions\n",
+        thread.name().unwrap_or("?").trim_start_matches("models::"),
+        runs.load(Ordering::Relaxed),
+        began.elapsed().as_secs_f64(),
+    );
+    let _ = std::io::stderr().write_all(line.as_bytes());
+}
+
+/// A table of one shard with one policy: idle 10 ms, an ended session is forgotten at once.
+fn table() -> (Arc<Table>, PolicyId) {
+    table_for(4)
+}
+
+/// A table of two shards.
+fn table_of_two_shards() -> (Arc<Table>, PolicyId) {
+    let (table, policy) = table_for(8);
+    assert_eq!(table.region.layout.shards, 2);
+    (table, policy)
+}
+
+fn table_for(capacity: u64) -> (Arc<Table>, PolicyId) {
+    let config = Config { events: 16, secret: Some([7; 32]), ..Config::new(capacity) };
+    let table = Table::private(&config).unwrap();
+    let policy = table.set_policy("p", &Policy::new().idle(ms(10)).retain(Retain::For(Span::OFF)), Tick::ZERO).unwrap();
+    (Arc::new(table), policy)
+}
+
+/// The table as another process has it open, with a number among the owners of its own.
+fn process(table: &Table, number: usize) -> Table {
+    Table::new(table.region.opened_by(Owner::claim(number, table.region.words())))
+}
+
+/// A key in shard `number % 2` of two.
+fn key(number: u8) -> Key {
+    let number = u64::from(number);
+    Key([number << 8 | (number + 1), number])
+}
+
+/// In the first subject shard of two.
+const ALICE: Subject = Subject(5 << 32 | 9);
+
+fn ends(table: &Table) -> Vec<Event> {
+    table.events().filter(|event| event.what == What::Ended).collect()
+}
+
+fn is_active(verdict: Verdict) -> bool {
+    matches!(verdict, Verdict::Active(_))
+}

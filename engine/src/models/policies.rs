@@ -1,0 +1,137 @@
+//! Policies that change while sessions live under them.
+
+use loom::thread;
+
+use super::*;
+use crate::GraceMode;
+
+/// Catches a session that is over under the old policy and comes back under the new one, and a
+/// policy of which half is old.
+#[test]
+fn a_touch_against_a_change_of_the_policy() {
+    explore(3, || {
+        let (table, policy) = table();
+        table.start(key(1), &Start::under(policy), at(0)).unwrap();
+        let touch = {
+            let table = table.clone();
+            thread::spawn(move || table.touch(key(1), Binding::NONE, at(20)))
+        };
+        table.set_policy("p", &Policy::new().idle(ms(1000)).lifetime(ms(30)), at(20)).unwrap();
+        while table.advance(at(20), 100).more {}
+        assert!(!is_active(touch.join().unwrap()));
+        assert!(!is_active(table.peek(key(1), Binding::NONE, at(20))));
+        assert_eq!(ends(&table).iter().map(|event| event.at).collect::<Vec<_>>(), [at(10)]);
+    });
+}
+
+/// Catches a process that forgets the older version of a policy before it can see what another,
+/// which looked at the sessions, has marked.
+#[test]
+fn whoever_forgets_an_older_version_sees_what_was_ended_under_it() {
+    explore(2, || {
+        let (table, policy) = table();
+        table.set_policy("p", &Policy::new().idle(ms(1000)), at(0)).unwrap();
+        while table.advance(at(0), 100).more {}
+        table.start(key(1), &Start::under(policy), at(0)).unwrap();
+        // It has ended at 10, and the timer does not know.
+        table.set_policy("p", &Policy::new().idle(ms(10)), at(0)).unwrap();
+        table.set_policy("p", &Policy::new().idle(ms(2000)), at(20)).unwrap();
+        let other = {
+            let table = table.clone();
+            thread::spawn(move || table.advance(at(20), 100))
+        };
+        table.advance(at(20), 100);
+        let verdict = table.peek(key(1), Binding::NONE, at(20));
+        assert!(!is_active(verdict), "{verdict:?}");
+        other.join().unwrap();
+    });
+}
+
+/// Catches a policy that is half of one version and half of another.
+#[test]
+fn a_policy_is_read_whole_while_its_versions_are_reused() {
+    explore(1, || {
+        let (table, policy) = table();
+        let version = |number: u64| Policy::new().idle(ms(number)).lifetime(ms(number));
+        table.set_policy("p", &version(100), at(0)).unwrap();
+        while table.advance(at(0), 100).more {}
+        let reader = {
+            let table = table.clone();
+            thread::spawn(move || table.policy(policy).unwrap())
+        };
+        for number in 101..105 {
+            table.set_policy("p", &version(number), at(0)).unwrap();
+            while table.advance(at(0), 100).more {}
+        }
+        let read = reader.join().unwrap();
+        assert_eq!(read.idle, read.lifetime, "{read:?}");
+    });
+}
+
+/// The same for the way of a touch, which reads a policy without older versions in one go.
+#[test]
+fn a_touch_reads_a_whole_policy_while_its_versions_are_reused() {
+    explore(1, || {
+        let (table, policy) = table();
+        let version = |number: u64| Policy::new().idle(ms(number)).lifetime(ms(number));
+        table.set_policy("p", &version(100), at(0)).unwrap();
+        while table.advance(at(0), 100).more {}
+        let reader = {
+            let table = table.clone();
+            thread::spawn(move || table.region.only_limits(policy.0))
+        };
+        for number in 101..105 {
+            table.set_policy("p", &version(number), at(0)).unwrap();
+            while table.advance(at(0), 100).more {}
+        }
+        if let Some(read) = reader.join().unwrap() {
+            assert_eq!(read.idle, read.lifetime, "{read:?}");
+        }
+    });
+}
+
+/// Catches a peek that reads the record before its end under the old policy is marked, and the
+/// policy after the old version is forgotten.
+#[test]
+fn a_peek_against_a_change_of_the_policy_that_is_swept_and_forgotten_meanwhile() {
+    explore(3, || {
+        let (table, policy) = table();
+        let session = key(1);
+        table.start(session, &Start::under(policy), at(0)).unwrap();
+        table.set_policy("p", &Policy::new().idle(ms(1000)).lifetime(ms(2000)), at(20)).unwrap();
+        let peek = {
+            let table = table.clone();
+            thread::spawn(move || table.peek(session, Binding::NONE, at(20)))
+        };
+        while table.advance(at(20), 100).more {}
+        let verdict = peek.join().unwrap();
+        assert!(!is_active(verdict), "over since 10, and {verdict:?}");
+    });
+}
+
+/// Catches an old version that is read while a new one is written over it.
+#[test]
+fn a_peek_against_a_version_that_takes_the_place_of_the_oldest() {
+    explore(3, || {
+        let (table, _) = table();
+        let retain = Retain::UntilHardLimit;
+        let version = |idle, grace| Policy::new().idle(ms(idle)).grace(ms(grace), GraceMode::Resume).retain(retain);
+        let policy = table.set_policy("versions", &version(1000, 0), Tick::ZERO).unwrap();
+        let session = key(1);
+        table.start(session, &Start::under(policy), at(0)).unwrap();
+        for (n, now) in [50, 51, 52].into_iter().enumerate() {
+            table.set_policy("versions", &version(1001 + n as u64, 0), at(now)).unwrap();
+        }
+        table.region.lock_shard(0).sweep(at(60), 100);
+        let peek = {
+            let table = table.clone();
+            thread::spawn(move || table.peek(session, Binding::NONE, at(60)))
+        };
+        // Forgets the older versions; then the new one takes the place of the oldest. No version
+        // ends the session before 1000; with the new idle and the old grace it would end at 5.
+        table.advance(at(60), 0);
+        table.set_policy("versions", &version(5, 1000), at(60)).unwrap();
+        let verdict = peek.join().unwrap();
+        assert!(matches!(verdict, Verdict::Active(_) | Verdict::Grace(_)), "{verdict:?}");
+    });
+}

@@ -1,0 +1,239 @@
+//! What a reader makes of a record that is written meanwhile: first on the record alone, where every
+//! interleaving can be looked at, then through the verbs.
+
+use loom::thread;
+
+use super::*;
+use crate::record::{Birth, Kind, Moved, View};
+use crate::table::touch::Located;
+use crate::{Cause, End};
+
+fn birth(number: u64) -> Birth {
+    Birth {
+        key: Key([number, number]),
+        policy: 0,
+        start: at(number),
+        last: at(number),
+        token: at(number + 1000),
+        binding: Binding(number),
+        subject: Subject(number),
+    }
+}
+
+/// Whether all words are of the session that `birth(number)` made.
+fn is_of(view: &View, number: u64) -> bool {
+    let life = view.life();
+    (view.key, life.start, life.last, life.token) == (Key([number, number]), at(number), at(number), at(number + 1000))
+        && (view.binding(), view.subject()) == (Binding(number), Subject(number))
+}
+
+/// Reads record 0 while `write` goes on with it, which belongs to session 1.
+fn while_it_is_written(write: impl Fn(&crate::region::Region), look: impl Fn(Option<View>) + Copy + Send + 'static) {
+    let (table, _) = table();
+    table.region.begin(0, &birth(1));
+    let reader = {
+        let table = table.clone();
+        thread::spawn(move || look(table.region.view(0)))
+    };
+    write(&table.region);
+    reader.join().unwrap();
+}
+
+/// Catches a reader that takes the words of one session for those of another.
+#[test]
+fn a_view_is_of_one_session() {
+    explore(3, || {
+        while_it_is_written(
+            |region| {
+                region.free(0);
+                region.begin(0, &birth(2));
+            },
+            |view| assert!(view.is_none_or(|view| is_of(&view, 1) || is_of(&view, 2)), "{view:?}"),
+        );
+    });
+}
+
+/// Catches a reader that takes the tick until which a record is kept for a binding, or a binding
+/// for that tick.
+#[test]
+fn a_view_has_a_binding_or_the_time_until_which_the_record_is_kept() {
+    explore(3, || {
+        while_it_is_written(
+            |region| {
+                region.mark(0, End { cause: Cause::Logout, at: at(5) });
+                region.keep(0, at(77));
+            },
+            |view| {
+                let view = view.unwrap();
+                let kept = if view.is_kept() { at(77) } else { Tick::NEVER };
+                assert!(view.mark().is_some() || view.binding() == Binding(1), "{view:?}");
+                assert_eq!(view.kept_until(), kept, "{view:?}");
+            },
+        );
+    });
+}
+
+/// Catches a reader that takes what an alias stands for as the subject of a session, and one that
+/// gives up on a session which is there all the time.
+#[test]
+fn a_view_of_a_session_that_is_rotated_has_its_subject_or_none() {
+    explore(3, || {
+        while_it_is_written(
+            |region| {
+                region.alias(0, 5, 9);
+                region.mark(0, End { cause: Cause::Rotated, at: at(5) });
+                region.keep(0, at(77));
+            },
+            |view| {
+                let view = view.expect("a rotation changes a record four times, a reader tries five");
+                assert!([Subject(1), Subject::NONE].contains(&view.subject()), "{view:?}");
+                assert!(view.control.kind() != Kind::Alias || view.target() == (5, 9), "{view:?}");
+            },
+        );
+    });
+}
+
+/// Catches a reader that takes the words of one session for those of another: the old session is
+/// bound, the new one in the same record is not, so that a mixture would let anybody pass.
+#[test]
+fn a_reader_of_a_record_that_is_reused_sees_one_session() {
+    explore(2, || {
+        let (table, policy) = table();
+        let bound = Start::under(policy).bound_to(Binding(7));
+        table.start(key(1), &bound, at(0)).unwrap();
+        let touch = {
+            let table = table.clone();
+            thread::spawn(move || table.touch(key(1), Binding::NONE, at(1)))
+        };
+        table.end(key(1), Cause::Logout, at(1)).unwrap();
+        table.start(key(2), &Start::under(policy), at(1)).unwrap();
+        let verdict = touch.join().unwrap();
+        assert!(matches!(verdict, Verdict::Mismatch(_) | Verdict::Ended(_) | Verdict::Unknown), "{verdict:?}");
+    });
+}
+
+/// Catches a reader that finds a new session by a tag that was there before, and takes what is left
+/// of the old one for it: here its lack of a binding.
+#[test]
+fn a_reader_of_a_session_that_begins_sees_all_of_it() {
+    explore(2, || {
+        let (table, policy) = table();
+        // The same tag, group and record.
+        let (old, new) = (Key([0x100 | 7, 1]), Key([0x200 | 7, 2]));
+        table.start(old, &Start::under(policy), at(0)).unwrap();
+        let touch = {
+            let table = table.clone();
+            thread::spawn(move || table.touch(new, Binding::NONE, at(1)))
+        };
+        table.end(old, Cause::Logout, at(1)).unwrap();
+        table.start(new, &Start::under(policy).bound_to(Binding(7)), at(1)).unwrap();
+        let verdict = touch.join().unwrap();
+        assert!(matches!(verdict, Verdict::Mismatch(_) | Verdict::Unknown), "{verdict:?}");
+    });
+}
+
+/// Catches a reader that takes the tick until which a record is kept for what its session is bound to.
+#[test]
+fn what_becomes_of_the_binding_of_an_ended_session_is_not_taken_for_a_binding() {
+    explore(3, || {
+        let (table, _) = table();
+        let policy = Policy::new().idle(ms(10)).retain(Retain::For(ms(1000)));
+        let policy = table.set_policy("kept", &policy, Tick::ZERO).unwrap();
+        table.start(key(1), &Start::under(policy).bound_to(Binding(7)), at(0)).unwrap();
+        let touch = {
+            let table = table.clone();
+            thread::spawn(move || table.touch(key(1), Binding(7), at(8)))
+        };
+        table.end(key(1), Cause::Logout, at(8)).unwrap();
+        let verdict = touch.join().unwrap();
+        assert!(matches!(verdict, Verdict::Active(_) | Verdict::Ended(_)), "{verdict:?}");
+    });
+}
+
+/// Catches a mixture of old and new terms that lets a session live longer than either.
+#[test]
+fn a_touch_against_a_reauthentication_whose_token_expires_sooner() {
+    explore(3, || {
+        let (table, _) = table();
+        let policy = Policy::new().lifetime(ms(10)).retain(Retain::UntilHardLimit);
+        let policy = table.set_policy("lifetime", &policy, Tick::ZERO).unwrap();
+        table.start(key(1), &Start::under(policy).until(at(100)), at(0)).unwrap();
+        let touch = {
+            let table = table.clone();
+            // At 11 the old terms are over (lifetime) and so are the new ones (token).
+            thread::spawn(move || table.touch(key(1), Binding::NONE, at(11)))
+        };
+        let renewed = table.reauthenticate(key(1), Some(at(10)), at(9));
+        let verdict = touch.join().unwrap();
+        assert!(!is_active(verdict), "{verdict:?} {renewed:?}");
+    });
+}
+
+/// Catches a start that has returned, and that a touch which begins later does not find.
+#[test]
+fn a_session_that_has_begun_is_found_by_whoever_hears_of_it() {
+    use loom::sync::atomic::{AtomicBool, Ordering};
+    explore(3, || {
+        let (table, policy) = table();
+        let told = Arc::new(AtomicBool::new(false));
+        let other = {
+            let (table, told) = (table.clone(), told.clone());
+            thread::spawn(move || {
+                let told = told.load(Ordering::Acquire);
+                let verdict = table.touch(key(1), Binding(7), at(1));
+                assert!(is_active(verdict) || (!told && verdict == Verdict::Unknown), "{told}: {verdict:?}");
+            })
+        };
+        table.start(key(1), &Start::under(policy).bound_to(Binding(7)), at(0)).unwrap();
+        told.store(true, Ordering::Release);
+        other.join().unwrap();
+    });
+}
+
+/// Catches a touch and a freeze that both succeed: an acknowledged touch that is ignored.
+#[test]
+fn of_a_touch_and_a_freeze_one_comes_first() {
+    explore(3, || {
+        let (table, _) = table();
+        table.region.begin(0, &birth(1));
+        let view = table.region.view(0).unwrap();
+        let touch = {
+            let table = table.clone();
+            thread::spawn(move || table.region.move_last(0, &view, at(9)) == Moved::Done)
+        };
+        let frozen = table.region.freeze(0, &view);
+        assert!(frozen != touch.join().unwrap());
+        assert_eq!(table.region.view(0).unwrap().life().last, if frozen { at(1) } else { at(9) });
+    });
+}
+
+/// Catches a touch that a rotation overtakes and that is neither handed over nor told of the alias,
+/// and one that is forgotten for as long as the handing over takes.
+#[test]
+fn a_touch_that_a_rotation_overtakes_is_handed_over_or_finds_the_alias() {
+    explore(3, || {
+        let (table, policy) = table();
+        table.start(key(1), &Start::under(policy), at(0)).unwrap();
+        table.start(key(2), &Start::under(policy), at(0)).unwrap();
+        let (old, seen) = table.region.find(key(1)).unwrap();
+        let (new, session) = table.region.find(key(2)).unwrap();
+        let touch = {
+            let table = table.clone();
+            thread::spawn(move || {
+                let done = table.region.move_last(old, &seen, at(9)) == Moved::Done;
+                if done {
+                    let Located::Session(_, view, _) = table.region.locate(key(1), at(9)) else { panic!("it lives") };
+                    assert_eq!(view.life().last, at(9));
+                } else {
+                    assert_eq!(table.region.view(old).unwrap().control.kind(), Kind::Alias);
+                }
+                done
+            })
+        };
+        table.region.alias(old, new, session.control.generation());
+        table.region.hand_over(old);
+        if touch.join().unwrap() {
+            assert_eq!(table.region.view(new).unwrap().life().last, at(9));
+        }
+    });
+}

@@ -1,0 +1,32 @@
+//! The end of all sessions of a subject against what else is done with them.
+
+use loom::thread;
+
+use super::*;
+use crate::Cause;
+
+fn against_a_start((table, policy): (Arc<Table>, PolicyId), first: Key, second: Key) {
+    table.start(first, &Start::under(policy).of(ALICE), at(0)).unwrap();
+    let other = {
+        let table = process(&table, 1);
+        thread::spawn(move || table.start(second, &Start::under(policy).of(ALICE), at(1)).unwrap())
+    };
+    let ended = table.end_subject(ALICE, Cause::Revoked, at(1));
+    other.join().unwrap();
+    assert!(!is_active(table.peek(first, Binding::NONE, at(1))));
+    assert_eq!(is_active(table.peek(second, Binding::NONE, at(1))), ended == 1);
+    table.check().unwrap();
+}
+
+/// Catches a session of a revoked subject that survives although its start had returned, and lists
+/// that come apart.
+#[test]
+fn ending_a_subject_against_a_start_of_the_same_subject() {
+    explore(2, || against_a_start(table(), key(1), key(2)));
+}
+
+/// The same with the two sessions in two shards, and the subject in one of them.
+#[test]
+fn ending_a_subject_against_a_start_in_another_shard() {
+    explore(2, || against_a_start(table_of_two_shards(), key(1), key(2)));
+}
