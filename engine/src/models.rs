@@ -240,7 +240,7 @@ fn a_reader_that_is_overrun_gets_whole_events_and_the_number_of_those_it_missed(
             idle: ms(number),
         };
         for number in 1..=15 {
-            table.region.emit(&event(number));
+            table.region.emit(&event(number), number);
         }
         let reader = {
             let table = table.clone();
@@ -255,7 +255,7 @@ fn a_reader_that_is_overrun_gets_whole_events_and_the_number_of_those_it_missed(
             })
         };
         for number in 16..=18 {
-            table.region.emit(&event(number));
+            table.region.emit(&event(number), number);
         }
         reader.join().unwrap();
     });

@@ -47,6 +47,8 @@ impl Owner {
         for number in 0..OWNERS {
             if try_lock_byte(&file, number)? {
                 // Only the holder of the byte writes the epoch.
+                #[cfg(feature = "crash-points")]
+                crate::crash::step_in_header();
                 let epoch = words[header::EPOCHS + number].load(Ordering::Relaxed).wrapping_add(1) & 0xffff_ffff;
                 words[header::EPOCHS + number].store(epoch, Ordering::Release);
                 return Ok(Some(Owner { id: epoch << 16 | (number as u64 + 1), file: Some(file) }));

@@ -1,7 +1,7 @@
 //! A record: one session, 64 bytes, one cache line.
 //!
 //! ```text
-//! word 0  control   kind 2 | filed 1 | reported 1 | list 10 | - 2 | policy 8 | filing 8 | generation 32
+//! word 0  control   kind 2 | filed 1 | reported 1 | list 10 | moving 1 | - 1 | policy 8 | filing 8 | generation 32
 //! word 1  key       low half; its bits choose shard, group and tag
 //! word 2  key       high half
 //! word 3  last      tick 48 | low 15 bits of the generation | frozen 1
@@ -37,7 +37,7 @@ const FROZEN: u64 = 1 << 63;
 /// Attempts to move `last` forward: each failure means that another touch moved it.
 const SWAPS: usize = 8;
 /// Attempts to read a record whose session changes hands meanwhile.
-const READS: usize = 4;
+const READS: usize = 6;
 
 mod at {
     pub(super) const CONTROL: usize = 0;
@@ -119,6 +119,15 @@ impl Control {
         Control(self.0 | 1 << 3)
     }
 
+    /// Its subject word is being overwritten, because it becomes an alias.
+    pub(crate) fn is_moving(self) -> bool {
+        self.0 >> 14 & 1 == 1
+    }
+
+    fn moving(self, moving: bool) -> Control {
+        Control(self.0 & !(1 << 14) | u64::from(moving) << 14)
+    }
+
     fn freed(self) -> Control {
         let generation = u64::from(self.generation().wrapping_add(1));
         Control(generation << 32 | self.0 & (0xff << 24 | 0x3ff << 4 | 1 << 2))
@@ -188,7 +197,7 @@ impl View {
     }
 
     pub(crate) fn subject(&self) -> Subject {
-        Subject(if self.control.kind() == Kind::Alias { 0 } else { self.subject })
+        Subject(if self.control.kind() == Kind::Alias || self.control.is_moving() { 0 } else { self.subject })
     }
 
     /// The slot and the generation that an alias stands for.
@@ -233,13 +242,13 @@ impl Region {
 
     #[inline]
     pub(crate) fn control(&self, slot: usize) -> Control {
-        Control(self.word(self.field(slot, at::CONTROL)).load(Ordering::Acquire))
+        Control(self.load(self.field(slot, at::CONTROL)))
     }
 
     /// Changes where the timer has a record. Under the shard's lock.
     #[inline]
     pub(crate) fn set_control(&self, slot: usize, control: Control) {
-        self.word(self.field(slot, at::CONTROL)).store(control.0, Ordering::Release);
+        self.publish(self.field(slot, at::CONTROL), control.0);
     }
 
     #[inline]
@@ -284,7 +293,7 @@ impl Region {
     /// [`SWAPS`] attempts, and each that fails was beaten by another touch of this moment.
     #[inline]
     pub(crate) fn move_last(&self, slot: usize, view: &View, now: Tick) -> Moved {
-        let word = self.word(self.field(slot, at::LAST));
+        let at = self.field(slot, at::LAST);
         let tag = tag(view.control);
         let mut seen = view.last;
         for _ in 0..SWAPS {
@@ -298,7 +307,7 @@ impl Region {
                 return Moved::Done;
             }
             let moved = tag << TICK_BITS | now.as_millis();
-            match word.compare_exchange(seen, moved, Ordering::Relaxed, Ordering::Relaxed) {
+            match self.exchange(at, seen, moved) {
                 Ok(_) => return Moved::Done,
                 Err(other) => seen = other,
             }
@@ -309,9 +318,7 @@ impl Region {
     /// Stops all touches of the session that `view` saw; false when one came first, and the caller
     /// has to look again. Under the shard's lock.
     pub(crate) fn freeze(&self, slot: usize, view: &View) -> bool {
-        let word = self.word(self.field(slot, at::LAST));
-        view.is_frozen()
-            || word.compare_exchange(view.last, view.last | FROZEN, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        view.is_frozen() || self.exchange(self.field(slot, at::LAST), view.last, view.last | FROZEN).is_ok()
     }
 
     /// Fills a free record and makes it a session. Under the shard's lock; the tag follows.
@@ -334,17 +341,17 @@ impl Region {
     /// Restarts idle and lifetime. Under the shard's lock.
     pub(crate) fn restart(&self, slot: usize, token: Option<Tick>, now: Tick) {
         if let Some(token) = token {
-            self.word(self.field(slot, at::LIMIT)).store(token.as_millis(), Ordering::Release);
+            self.publish(self.field(slot, at::LIMIT), token.as_millis());
         }
-        let start = self.word(self.field(slot, at::START));
-        let later = Tick::from_word(start.load(Ordering::Relaxed)).max(now);
-        start.store(later.as_millis(), Ordering::Release);
+        let start = self.field(slot, at::START);
+        let later = Tick::from_word(self.get(start)).max(now);
+        self.publish(start, later.as_millis());
     }
 
     /// Marks a session as ended. From this store on nothing brings it back. Under the shard's lock.
     pub(crate) fn mark(&self, slot: usize, end: End) {
         let word = MARK | (end.cause as u64) << TICK_BITS | end.at.as_millis();
-        self.word(self.field(slot, at::LIMIT)).store(word, Ordering::Release);
+        self.publish(self.field(slot, at::LIMIT), word);
     }
 
     /// Notes until when an ended record is kept. After the mark, by which readers know that the
@@ -352,17 +359,36 @@ impl Region {
     pub(crate) fn keep(&self, slot: usize, until: Tick) {
         fence(Ordering::Release);
         self.set(self.field(slot, at::BINDING), until.as_millis() & TICK_MASK);
-        let limit = self.word(self.field(slot, at::LIMIT));
-        limit.store(limit.load(Ordering::Relaxed) | KEPT, Ordering::Release);
+        let limit = self.field(slot, at::LIMIT);
+        self.publish(limit, self.get(limit) | KEPT);
     }
 
-    /// Makes an ended record the alias of another. Under the lock of its shard. The kind is part of
+    /// Makes a session that is in no list the alias of another. Under the locks of both shards. The kind is part of
     /// a session's identity, so readers see either the session or the alias.
-    pub(crate) fn alias(&self, slot: usize, target: usize, generation: u32) {
+    ///
+    /// Who reads it after the first step has a session whose subject nobody can tell, and no
+    /// subject that is none.
+    pub(crate) fn alias(&self, slot: usize, target: usize) {
         let control = self.control(slot);
+        let generation = self.control(target).generation();
+        self.set_control(slot, control.moving(true));
         fence(Ordering::Release);
         self.set(self.field(slot, at::SUBJECT), u64::from(generation) << 32 | target as u64);
         self.set_control(slot, Control(control.0 & !3 | Kind::Alias as u64));
+    }
+
+    /// Makes a record that was to be an alias the session of `subject` that it was.
+    pub(crate) fn unalias(&self, slot: usize, subject: Subject) {
+        let control = self.control(slot);
+        if control.kind() == Kind::Session && control.is_moving() {
+            self.set(self.field(slot, at::SUBJECT), subject.0);
+            self.set_control(slot, control.moving(false));
+        }
+    }
+
+    /// The record's session, as its event names it.
+    pub(crate) fn incarnation(&self, slot: usize) -> u64 {
+        (slot as u64) << 32 | u64::from(self.control(slot).generation())
     }
 
     /// Frees a record. Under the shard's lock; the tag is cleared after.

@@ -35,6 +35,10 @@ pub(crate) mod field {
     pub(crate) const SWEPT: usize = 4;
     pub(crate) const SWEEP_TARGET: usize = 5;
     pub(crate) const SWEEP_CURSOR: usize = 6;
+    /// A record that becomes an alias (one more than its position, zero for none), and the subject
+    /// of the session that it was.
+    pub(crate) const MOVING: usize = 12;
+    pub(crate) const MOVING_SUBJECT: usize = 13;
     pub(crate) const STARTED: usize = 16;
     pub(crate) const ROTATED: usize = 17;
     /// Plus the number of the cause.
@@ -114,9 +118,8 @@ impl Region {
 
     /// When a shard's timer has something to do, at the latest; read without its lock.
     pub(crate) fn next_due(&self, shard: usize) -> Tick {
-        use crate::atomic::Ordering;
         // A region of zeroes has nothing due; the word holds the tick's complement.
-        Tick::from_word(!self.word(self.layout.shard(shard) + field::NEXT_DUE).load(Ordering::Acquire))
+        Tick::from_word(!self.load(self.layout.shard(shard) + field::NEXT_DUE))
     }
 }
 
@@ -217,7 +220,7 @@ impl Shard<'_> {
 
     /// Reports an end in one event.
     pub(crate) fn report(&self, slot: usize, view: &View, end: End) {
-        self.region.emit(&Shard::event(view, What::Ended, end));
+        self.region.emit(&Shard::event(view, What::Ended, end), self.region.incarnation(slot));
         self.region.set_control(slot, self.region.control(slot).reported());
         self.region.sub(self.at(field::LIVE), 1);
         self.count(field::ENDED + end.cause as usize);
@@ -283,8 +286,7 @@ impl Shard<'_> {
     }
 
     pub(crate) fn publish_next_due(&self, due: Tick) {
-        use crate::atomic::Ordering;
-        self.region.word(self.at(field::NEXT_DUE)).store(!due.as_millis(), Ordering::Release);
+        self.region.publish(self.at(field::NEXT_DUE), !due.as_millis());
     }
 
     /// Whether the record that an entry names is filed elsewhere.
@@ -380,7 +382,7 @@ impl Shard<'_> {
     /// Looks at up to `budget` records because a policy has changed: ends those whose time has
     /// come, and files those whose deadline is nearer than where they are filed.
     pub(crate) fn sweep(&self, now: Tick, budget: usize) -> usize {
-        let changes = self.region.word(header::POLICY_CHANGES).load(crate::atomic::Ordering::Acquire);
+        let changes = self.region.load(header::POLICY_CHANGES);
         if self.get(field::SWEPT) >= changes {
             return 0;
         }
@@ -472,14 +474,27 @@ impl Shard<'_> {
         Some(slot)
     }
 
-    /// Turns the record of a rotated session into an alias of its new one until `at`.
-    pub(crate) fn make_alias(&self, slot: usize, view: &View, target: usize, at: Tick, policy: &Policy, now: Tick) {
+    /// Makes a session the alias of `target`. It must be in no list, and its subject's lock be held.
+    pub(crate) fn alias(&self, slot: usize, subject: Subject, target: usize) {
+        self.set(field::MOVING_SUBJECT, subject.0);
+        self.set(field::MOVING, (slot - self.first()) as u64 + 1);
+        self.region.alias(slot, target);
+    }
+
+    /// The record that was becoming an alias when its owner died, and whose it was.
+    fn moving(&self) -> Option<(usize, Subject)> {
+        let position = (self.get(field::MOVING) as usize).checked_sub(1)?;
+        let subject = Subject(self.get(field::MOVING_SUBJECT));
+        (position < self.region.layout.slots).then_some((self.first() + position, subject))
+    }
+
+    /// Ends what has become an alias, at the end of its overlap. `view` is of the session it was.
+    pub(crate) fn retire(&self, slot: usize, view: &View, at: Tick, policy: &Policy, now: Tick) {
         let end = End { cause: Cause::Rotated, at };
-        let generation = self.region.control(target).generation();
-        self.region.alias(slot, target, generation);
         self.region.mark(slot, end);
-        self.region.emit(&Shard::event(view, What::Rotated, end));
+        self.region.emit(&Shard::event(view, What::Rotated, end), self.region.incarnation(slot));
         self.region.set_control(slot, self.region.control(slot).reported());
+        self.set(field::MOVING, 0);
         self.region.sub(self.at(field::LIVE), 1);
         self.count(field::ROTATED);
         self.finish(slot, view, end, policy, now);
@@ -487,7 +502,10 @@ impl Shard<'_> {
 
     /// Puts everything derived in this shard right from its records, after an owner died in it.
     pub(crate) fn rebuild(&self) {
-        self.region.add(header::RECOVERIES, 1);
+        self.region.bump(header::RECOVERIES);
+        if let Some((slot, subject)) = self.moving() {
+            self.region.unalias(slot, subject);
+        }
         let mut used = 0;
         let mut live = 0;
         for slot in self.slots() {
@@ -498,6 +516,7 @@ impl Shard<'_> {
             used += 1;
             live += u64::from(self.repair(slot, &view));
         }
+        self.set(field::MOVING, 0);
         self.index.rebuild(self.region, |position| {
             let slot = self.first() + position;
             self.region.view(slot).map(|view| view.key.0[0])
@@ -522,12 +541,17 @@ impl Shard<'_> {
 
     /// Finishes what was begun with a record; says whether it is a live session.
     fn repair(&self, slot: usize, view: &View) -> bool {
-        let rules = self.region.rules(view.control.policy());
-        let policy = rules.map_or_else(Policy::new, |rules| rules.policy);
+        // What it is kept by is the version that decided, as for whoever ends it alive.
+        let judged = self.region.rules(view.control.policy()).map(|rules| judge(&rules, view, Tick::ZERO));
+        let policy = judged.as_ref().map_or_else(Policy::new, |judged| judged.policy);
         let end = view.mark().or_else(|| match view.control.kind() {
             // The overlap is what is lost of the rotation that was under way.
             Kind::Alias => Some(End { cause: Cause::Rotated, at: view.start() }),
-            _ if view.is_frozen() => Some(deadlines(&view.life(), &policy).end),
+            _ if view.is_frozen() => Some(match judged {
+                Some(Judged { state: State::Ended(end), .. }) => end,
+                // A policy that has changed since, to one by which it would never have ended.
+                _ => End { cause: Cause::Idle, at: view.life().last },
+            }),
             _ => None,
         });
         let subject = view.subject();
@@ -543,9 +567,13 @@ impl Shard<'_> {
         self.unlist(slot, subject);
         if !view.control.is_reported() {
             let what = if view.control.kind() == Kind::Alias { What::Rotated } else { What::Ended };
-            let event = Shard::event(view, what, end);
-            if !self.region.has_event(&event) {
-                self.region.emit(&event);
+            let mut event = Shard::event(view, what, end);
+            if let Some((_, subject)) = self.moving().filter(|(moving, _)| *moving == slot) {
+                event.subject = subject;
+            }
+            let incarnation = self.region.incarnation(slot);
+            if !self.region.has_event(&event, incarnation) {
+                self.region.emit(&event, incarnation);
             }
             self.region.set_control(slot, self.region.control(slot).reported());
         }

@@ -59,12 +59,13 @@ impl Region {
         subjects
     }
 
+    /// A link that is not zero comes with the subject word of the session that is linked.
     fn link(&self, slot: usize) -> u64 {
-        self.get(self.layout.at_links + slot)
+        self.load(self.layout.at_links + slot)
     }
 
     fn set_link(&self, slot: usize, link: u64) {
-        self.set(self.layout.at_links + slot, link);
+        self.publish(self.layout.at_links + slot, link);
     }
 
     /// Whether a record is in the list of its subject. Stable only under the subject's lock.
@@ -215,20 +216,27 @@ impl Subjects<'_> {
     /// Makes all lists of this shard anew from the records. Costs a look at every record of the
     /// region: whoever died did so inside a few instructions, and only those who need this very
     /// shard wait.
+    ///
+    /// Sessions come and go meanwhile. Those of our subjects come, and become aliases, under our
+    /// lock only; a record that is anybody else's may become another's at any time, so each is
+    /// looked at first for what makes it stay ours.
     fn rebuild(&self) {
         let region = self.region;
-        region.add(crate::layout::header::RECOVERIES, 1);
+        region.bump(crate::layout::header::RECOVERIES);
         for position in 0..region.layout.slots {
             self.set_head(position, None);
         }
         self.index.rebuild(region, |_| None);
         region.set(self.header() + USED, 0);
-        let is_ours = |slot: usize| region.subject_shard(Subject(region.subject_word(slot))) == self.shard;
-        for slot in (0..region.layout.all_slots()).filter(|slot| is_ours(*slot)) {
-            region.set_link(slot, 0);
+        let is_ours = |subject: Subject| region.subject_shard(subject) == self.shard;
+        for slot in 0..region.layout.all_slots() {
+            // First the link: the subject of a record that has none can change under our hands.
+            if region.is_linked(slot) && is_ours(Subject(region.subject_word(slot))) {
+                region.set_link(slot, 0);
+            }
         }
-        for slot in (0..region.layout.all_slots()).filter(|slot| is_ours(*slot)) {
-            if let Some(subject) = region.listed_subject(slot) {
+        for slot in 0..region.layout.all_slots() {
+            if let Some(subject) = region.listed_subject(slot).filter(|subject| is_ours(*subject)) {
                 self.link(slot, subject);
             }
         }

@@ -163,16 +163,18 @@ impl Table {
             subject: view.subject(),
         };
         let old_until = now.after(overlap).min(Tick::LAST);
-        let target = if birth.subject == Subject::NONE {
-            to.insert(&birth, &rules).ok_or(RotateError::Full)?
+        if birth.subject == Subject::NONE {
+            let target = to.insert(&birth, &rules).ok_or(RotateError::Full)?;
+            from.alias(slot, birth.subject, target);
         } else {
             let subjects = region.subjects(birth.subject);
             let target = to.insert(&birth, &rules).ok_or(RotateError::Full)?;
             subjects.link(target, birth.subject);
             subjects.unlink(slot, birth.subject);
-            target
-        };
-        from.make_alias(slot, &view, target, old_until, &rules.policy, now);
+            // Before the lists are unlocked: whoever makes them anew puts every session into one.
+            from.alias(slot, birth.subject, target);
+        }
+        from.retire(slot, &view, old_until, &rules.policy, now);
         Ok(Rotated { old_until })
     }
 

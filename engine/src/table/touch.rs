@@ -9,7 +9,7 @@ use crate::record::{Kind, Moved, View};
 use crate::region::Region;
 use crate::shard::Judged;
 use crate::state::{Life, State, deadlines, keep_until};
-use crate::table::{Table, bump};
+use crate::table::Table;
 use crate::time::{Span, Tick};
 
 /// Rotations that an old id is followed through during their overlaps.
@@ -214,7 +214,7 @@ impl Table {
         let mut mismatch = false;
         if view.binding() != Binding::NONE && view.binding() != presented {
             if counts {
-                bump(region, header::MISMATCHES);
+                region.bump(header::MISMATCHES);
             }
             match judged.policy.on_mismatch {
                 OnMismatch::Deny => return Verdict::Mismatch(Mismatch { ended: false }),
