@@ -86,7 +86,8 @@ impl Rules {
         if life.mark.is_none() {
             for (version, until) in &self.older[..self.count] {
                 let end = deadlines(life, version).end;
-                if end.at <= *until {
+                // One that began when the next had taken over never lived under this one.
+                if life.start < *until && end.at <= *until {
                     return (State::Ended(end), version);
                 }
             }

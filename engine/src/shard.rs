@@ -387,8 +387,9 @@ impl Shard<'_> {
             return 0;
         }
         if self.get(field::SWEEP_TARGET) != changes {
-            self.set(field::SWEEP_TARGET, changes);
+            // In this order: the other leaves a cursor at the end of a sweep that has not begun.
             self.set(field::SWEEP_CURSOR, 0);
+            self.set(field::SWEEP_TARGET, changes);
         }
         let from = (self.get(field::SWEEP_CURSOR) as usize).min(self.region.layout.slots);
         let to = (from + budget).min(self.region.layout.slots);
@@ -524,6 +525,7 @@ impl Shard<'_> {
         self.set(field::USED, used);
         self.set(field::LIVE, live);
         self.set(field::SWEPT, 0);
+        self.set(field::SWEEP_TARGET, 0);
         self.rebuild_timer();
     }
 
