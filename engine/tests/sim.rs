@@ -166,6 +166,8 @@ struct World {
     observer: Table,
     keys: Vec<Key>,
     time: u64,
+    /// The latest that any clock has said.
+    latest: u64,
     versions: Vec<Vec<(Policy, Tick)>>,
     fates: Vec<Vec<Fate>>,
     accounts: Vec<Account>,
@@ -200,6 +202,7 @@ impl World {
             keys: (0..KEYS).map(|key| observer.key(&[key as u8])).collect(),
             observer,
             time: random.pick(&[500, 4090, (1 << 36) + 12_345]),
+            latest: 0,
             versions: Vec::new(),
             fates: vec![vec![Fate::Absent]; KEYS],
             accounts: Vec::new(),
@@ -375,12 +378,14 @@ impl World {
         self.accounts.len() - 1
     }
 
-    /// An operation, and whom it may take by surprise: after a death only those that take the locks
-    /// they need before they look.
-    fn op(&mut self, now: Tick) -> Op {
+    /// An operation. After a death only one that takes the locks it needs before it looks: what is
+    /// seen without them may change once more when somebody takes over.
+    fn op(&mut self) -> Op {
         let key = self.random.below(KEYS as u64) as usize;
         let has_alias = self.fates[key].iter().any(|fate| matches!(fate, Fate::Alias { .. }));
-        let token = now.after(Span::from_millis(1 + self.random.below(300)));
+        // Not over by anybody's clock: by one that lags, a token can expire before a change of its
+        // policy, and then it is a matter of the sweep whether that counts already.
+        let token = at(self.latest).after(Span::from_millis(1 + self.random.below(300)));
         let settled = self.unsettled.is_empty();
         let span = self.random.span();
         match self.random.below(30) {
@@ -452,7 +457,8 @@ impl World {
             self.actors[who].clock = self.clock();
         }
         let now = self.now(who);
-        let op = self.op(now);
+        self.latest = self.latest.max(now.as_millis()).max(self.time);
+        let op = self.op();
         let table = self.actors[who].table.take().unwrap_or_else(|| Table::open(&self.path).unwrap());
         let most = self.random.pick(&[60, 60, 1500]);
         let far = 1 + self.random.below(most);
