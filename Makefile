@@ -6,7 +6,7 @@ CARGO ?= cargo
 CURFEW := target/release/curfew
 DEMO := target/demo
 
-.PHONY: build demo setup test soak loom mutants tsan asan valgrind miri fmt lint doc deny bench clean
+.PHONY: build demo setup test soak sim kill death loom mutants tsan asan valgrind miri fmt lint doc deny bench clean
 
 build:
 	@command -v cc >/dev/null || { echo "a C compiler is missing; make setup installs one" >&2; exit 1; }
@@ -28,10 +28,25 @@ setup:
 
 test: setup
 	$(CARGO) test --workspace --locked
+	$(CARGO) test --locked -p curfew-engine --features crash-points --test death --test sim --test kill
 
 # The same for longer: more random histories, and threads that run for a minute.
 soak:
 	PROPTEST_CASES=300000 CURFEW_THREAD_SECONDS=60 $(CARGO) test --release --locked -p curfew-engine
+
+# Death, for longer. `make sim SEEDS=1000 FIRST=5000`, or `make sim SEED=7`, which shows what it does;
+# `make kill KILLS=5000`; `make death` cuts every heir off at every step.
+sim:
+	SEEDS=$(or $(SEEDS),20000) FIRST=$(or $(FIRST),0) $(CARGO) test --release --locked -p curfew-engine \
+		--features crash-points --test sim -- --nocapture
+
+kill:
+	KILLS=$(or $(KILLS),3000) $(CARGO) test --release --locked -p curfew-engine \
+		--features crash-points --test kill -- --nocapture
+
+death:
+	CURFEW_DEATHS=all $(CARGO) test --release --locked -p curfew-engine \
+		--features crash-points --test death -- --nocapture
 
 # The engine on loom's atomics; longer with CURFEW_LOOM_SECONDS (each model), further with
 # CURFEW_LOOM_PREEMPTIONS. Each model says how many interleavings it looked at, and whether they are all.
@@ -60,6 +75,7 @@ fmt:
 
 lint:
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	$(CARGO) clippy -p curfew-engine --all-targets --features crash-points --locked -- -D warnings
 
 doc:
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items --locked

@@ -4,7 +4,7 @@
 //! word 0  at (tick 48) | what 8 | cause 8        word 4  age 48 | policy 8
 //! word 1  key, low half                          word 5  idle 48
 //! word 2  key, high half                         word 6  number of the event
-//! word 3  subject                                word 7  -
+//! word 3  subject                                word 7  incarnation: slot 32 | generation 32
 //! ```
 //!
 //! Written under the ring's lock, the last lock anybody takes. Readers take none: each has its own
@@ -80,11 +80,10 @@ impl Event {
 
 impl Region {
     /// Appends an event.
-    pub(crate) fn emit(&self, event: &Event) {
+    pub(crate) fn emit(&self, event: &Event, incarnation: u64) {
         // What an owner left half-written lies behind the head and is overwritten.
         let _lock = self.lock(header::RING_LOCK);
-        let head = self.word(header::RING_HEAD);
-        let number = head.load(Ordering::Relaxed);
+        let number = self.get(header::RING_HEAD);
         let at = self.layout.event(number);
         // Pairs with the fence of the reader: who sees a word of this event sees the head at
         // `number` at least, and knows that the record it came for is gone.
@@ -93,23 +92,26 @@ impl Region {
             self.set(at + word, value);
         }
         self.set(at + 6, number);
-        head.store(number.wrapping_add(1), Ordering::Release);
+        self.set(at + 7, incarnation);
+        self.publish(header::RING_HEAD, number.wrapping_add(1));
     }
 
     /// Whether the ring has this event already: asked after its writer died. What, when, why and
-    /// whose tell; the last activity may have moved since.
-    pub(crate) fn has_event(&self, event: &Event) -> bool {
+    /// whose tell; the last activity may have moved since. The key alone does not: it may have had
+    /// another session that ended in the same tick.
+    pub(crate) fn has_event(&self, event: &Event, incarnation: u64) -> bool {
         let words = &event.pack()[..3];
-        let head = self.word(header::RING_HEAD).load(Ordering::Acquire);
+        let head = self.load(header::RING_HEAD);
         let first = head.saturating_sub(self.layout.events as u64);
         (first..head).rev().any(|number| {
             let at = self.layout.event(number);
-            self.get(at + 6) == number && words.iter().enumerate().all(|(word, value)| self.get(at + word) == *value)
+            let is_it = self.get(at + 6) == number && self.get(at + 7) == incarnation;
+            is_it && words.iter().enumerate().all(|(word, value)| self.get(at + word) == *value)
         })
     }
 
     pub(crate) fn event_head(&self) -> u64 {
-        self.word(header::RING_HEAD).load(Ordering::Acquire)
+        self.load(header::RING_HEAD)
     }
 
     /// Event number `number`, or `None` when it has been, or may be being, overwritten.

@@ -12,7 +12,6 @@
 //! reader finds everything that was there when it came. A tag that matches is a hint: the reader
 //! compares the whole digest.
 
-use crate::atomic::Ordering;
 use crate::layout::GROUP;
 use crate::region::Region;
 
@@ -68,8 +67,8 @@ impl Index {
         let tag = tag(hash);
         let mut group = self.home(hash);
         for _ in 0..self.groups {
-            let low = region.word(self.at + group * 2).load(Ordering::Acquire);
-            let high = region.word(self.at + group * 2 + 1).load(Ordering::Acquire);
+            let low = region.load(self.at + group * 2);
+            let high = region.load(self.at + group * 2 + 1);
             let mut hits = matches(low, tag);
             while hits != 0 {
                 if let Some(found) = is_it(group * GROUP + hits.trailing_zeros() as usize / 8) {
@@ -115,7 +114,7 @@ impl Index {
             let at = self.at + group * 2 + 1;
             let word = region.get(at);
             if word >> COUNTER < STUCK {
-                region.word(at).store(word + (1 << COUNTER), Ordering::Release);
+                region.publish(at, word + (1 << COUNTER));
             }
         });
         self.set_tag(region, position, tag(hash));
@@ -128,7 +127,7 @@ impl Index {
             let at = self.at + group * 2 + 1;
             let word = region.get(at);
             if (1..STUCK).contains(&(word >> COUNTER)) {
-                region.word(at).store(word - (1 << COUNTER), Ordering::Release);
+                region.publish(at, word - (1 << COUNTER));
             }
         });
     }
@@ -153,7 +152,7 @@ impl Index {
     fn set_tag(&self, region: &Region, position: usize, tag: u8) {
         let (at, shift) = self.tag_place(position);
         let others = region.get(at) & !(0xff << shift);
-        region.word(at).store(others | u64::from(tag) << shift, Ordering::Release);
+        region.publish(at, others | u64::from(tag) << shift);
     }
 
     fn tag_place(&self, position: usize) -> (usize, usize) {
@@ -178,8 +177,8 @@ impl Index {
                 }
             }
             // The counter first: whoever is found by it in a later group must not be hidden.
-            region.word(self.at + group * 2 + 1).store(words[1], Ordering::Release);
-            region.word(self.at + group * 2).store(words[0], Ordering::Release);
+            region.publish(self.at + group * 2 + 1, words[1]);
+            region.publish(self.at + group * 2, words[0]);
         }
     }
 

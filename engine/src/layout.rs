@@ -15,7 +15,7 @@
 /// First word of every region.
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"curfew\x01\n");
 /// Raised whenever the meaning of any word changes.
-pub(crate) const VERSION: u64 = 1;
+pub(crate) const VERSION: u64 = 2;
 /// Words of a cache line.
 pub(crate) const LINE: usize = 8;
 /// Records of one group of the index.
@@ -120,10 +120,11 @@ impl Layout {
         // A shard of 128 thousand sessions and more: small enough to rebuild in milliseconds,
         // large enough that chance fills all shards alike and the wheels' heads cost nothing.
         let shards = match sessions {
-            // Two shards as small as can be.
+            262_144.. => (sessions >> 17).next_power_of_two() / 2,
+            // Two are enough for all that happens between shards, and can be looked through whole.
             8.. if cfg!(loom) => 2,
-            0..0x4_0000 => 1,
-            _ => (sessions >> 17).next_power_of_two() / 2,
+            16.. if cfg!(feature = "crash-points") => 2,
+            _ => 1,
         };
         let mean = sessions.div_ceil(shards);
         // Keys fall on shards by chance. Six standard deviations: a shard is full before the

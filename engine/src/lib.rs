@@ -40,6 +40,8 @@
 mod atomic;
 mod backing;
 mod cause;
+#[cfg(feature = "crash-points")]
+pub mod crash;
 mod error;
 mod events;
 mod index;

@@ -6,10 +6,9 @@
 //! guards may be half-changed and must be rebuilt before use. An heir that dies in turn leaves the
 //! lock in the same state.
 //!
-//! A waiter spins for a moment and then sleeps in steps of 20 us; once a millisecond it asks
-//! whether the owner still lives. Locks are held for microseconds.
+//! A waiter spins for a moment and then sleeps in steps of 20 us; after the first and then once a
+//! millisecond it asks whether the owner still lives. Locks are held for microseconds.
 
-use crate::atomic::Ordering;
 use crate::region::Region;
 
 /// What an unwinding thread leaves in the word. No owner has this id.
@@ -26,26 +25,42 @@ pub(crate) struct Lock<'a> {
 impl Region {
     /// Takes the lock whose word is at `at`.
     pub(crate) fn lock(&self, at: usize) -> Lock<'_> {
-        let word = self.word(at);
         let mut waited = Waiting::new();
         loop {
-            let holder = match word.compare_exchange(0, self.owner.id, Ordering::Acquire, Ordering::Relaxed) {
-                Ok(_) => return Lock { region: self, at, inherited: false },
+            let holder = match self.seize(at, 0, self.owner.id) {
+                Ok(_) => return Lock::held(self, at, false),
                 Err(holder) => holder,
             };
             let gone = holder == ABANDONED || (waited.step() && !self.owner.is_alive(holder, self.words()));
             // The exchange names the dead holder: of all who find it dead, one inherits.
-            if gone && word.compare_exchange(holder, self.owner.id, Ordering::Acquire, Ordering::Relaxed).is_ok() {
-                return Lock { region: self, at, inherited: true };
+            if gone && self.seize(at, holder, self.owner.id).is_ok() {
+                return Lock::held(self, at, true);
             }
         }
     }
 }
 
+impl<'a> Lock<'a> {
+    fn held(region: &'a Region, at: usize, inherited: bool) -> Lock<'a> {
+        #[cfg(feature = "crash-points")]
+        crate::crash::took(&region.layout, at, inherited);
+        Lock { region, at, inherited }
+    }
+}
+
+impl Lock<'_> {
+    fn release(&self) {
+        let left = if std::thread::panicking() { ABANDONED } else { 0 };
+        self.region.release(self.at, left);
+    }
+}
+
 impl Drop for Lock<'_> {
     fn drop(&mut self) {
-        let left = if std::thread::panicking() { ABANDONED } else { 0 };
-        self.region.word(self.at).store(left, Ordering::Release);
+        #[cfg(feature = "crash-points")]
+        crate::crash::letting_go(&self.region.layout, self.at, || self.release());
+        #[cfg(not(feature = "crash-points"))]
+        self.release();
     }
 }
 
@@ -69,7 +84,7 @@ impl Waiting {
         }
         std::thread::sleep(std::time::Duration::from_micros(20));
         self.naps += 1;
-        self.naps.is_multiple_of(16)
+        self.naps % 16 == 1
     }
 }
 

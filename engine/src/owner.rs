@@ -4,10 +4,12 @@
 //! description lock* on a byte far behind the end of the file. The kernel gives that lock back
 //! when the process is gone, however it went, and answers for it across pid namespaces, where a
 //! process id would mean something else. A claim also raises the number's epoch, so that a later
-//! process with the same number is not taken for the earlier one.
+//! process with the same number is not taken for the earlier one. Each number has two bytes, and the
+//! holder of an epoch locks that of its parity: so a process that has locked its byte and not raised
+//! the epoch yet, for however long, does not make the one before it look alive.
 //!
 //! An owner id is `epoch << 16 | number + 1`, never zero. Its holder is alive when it is this
-//! process, or when the number's epoch is still the same and its byte is locked. All threads of a
+//! process, or when the number's epoch is still the same and the byte of that is locked. All threads of a
 //! process are one owner: a thread does not die alone without unwinding, and unwinding hands the
 //! lock on (see lock.rs).
 //!
@@ -45,12 +47,20 @@ impl Owner {
     #[cfg(not(loom))]
     pub(crate) fn claim(file: File, words: &[Word]) -> std::io::Result<Option<Owner>> {
         for number in 0..OWNERS {
-            if try_lock_byte(&file, number)? {
-                // Only the holder of the byte writes the epoch.
-                let epoch = words[header::EPOCHS + number].load(Ordering::Relaxed).wrapping_add(1) & 0xffff_ffff;
-                words[header::EPOCHS + number].store(epoch, Ordering::Release);
+            let word = &words[header::EPOCHS + number];
+            let last = word.load(Ordering::Acquire);
+            let epoch = last.wrapping_add(1) & 0xffff_ffff;
+            if !try_lock_byte(&file, number, epoch)? {
+                continue;
+            }
+            // From `last` only the holder of this byte leads on, so what is true now stays true.
+            if word.load(Ordering::Acquire) == last && !is_byte_locked(&file, number, last) {
+                #[cfg(feature = "crash-points")]
+                crate::crash::step_in_header();
+                word.store(epoch, Ordering::Release);
                 return Ok(Some(Owner { id: epoch << 16 | (number as u64 + 1), file: Some(file) }));
             }
+            unlock_byte(&file, number, epoch)?;
         }
         Ok(None)
     }
@@ -80,27 +90,28 @@ impl Owner {
             return false;
         }
         #[cfg(not(loom))]
-        return self.file.as_ref().is_some_and(|file| is_byte_locked(file, number));
+        return self.file.as_ref().is_some_and(|file| is_byte_locked(file, number, id >> 16));
         #[cfg(loom)]
         return words[header::LOCKED + number].load(Ordering::Acquire) == 1;
     }
 }
 
 #[cfg(not(loom))]
-fn byte(number: usize) -> nix::libc::flock {
+fn byte(number: usize, epoch: u64, kind: i32) -> nix::libc::flock {
     nix::libc::flock {
-        l_type: nix::libc::F_WRLCK as i16,
+        l_type: kind as i16,
         l_whence: nix::libc::SEEK_SET as i16,
-        l_start: LOCK_BYTES + number as i64,
+        l_start: LOCK_BYTES + number as i64 * 2 + (epoch & 1) as i64,
         l_len: 1,
         l_pid: 0,
     }
 }
 
 #[cfg(not(loom))]
-fn try_lock_byte(file: &File, number: usize) -> std::io::Result<bool> {
+fn try_lock_byte(file: &File, number: usize, epoch: u64) -> std::io::Result<bool> {
     use nix::errno::Errno;
-    match nix::fcntl::fcntl(file, nix::fcntl::FcntlArg::F_OFD_SETLK(&byte(number))) {
+    let byte = byte(number, epoch, nix::libc::F_WRLCK);
+    match nix::fcntl::fcntl(file, nix::fcntl::FcntlArg::F_OFD_SETLK(&byte)) {
         Ok(_) => Ok(true),
         Err(Errno::EAGAIN | Errno::EACCES) => Ok(false),
         Err(other) => Err(other.into()),
@@ -108,8 +119,15 @@ fn try_lock_byte(file: &File, number: usize) -> std::io::Result<bool> {
 }
 
 #[cfg(not(loom))]
-fn is_byte_locked(file: &File, number: usize) -> bool {
-    let mut answer = byte(number);
+fn unlock_byte(file: &File, number: usize, epoch: u64) -> std::io::Result<()> {
+    let byte = byte(number, epoch, nix::libc::F_UNLCK);
+    nix::fcntl::fcntl(file, nix::fcntl::FcntlArg::F_OFD_SETLK(&byte))?;
+    Ok(())
+}
+
+#[cfg(not(loom))]
+fn is_byte_locked(file: &File, number: usize, epoch: u64) -> bool {
+    let mut answer = byte(number, epoch, nix::libc::F_WRLCK);
     // An error is no answer: who cannot be shown dead is treated as alive.
     match nix::fcntl::fcntl(file, nix::fcntl::FcntlArg::F_OFD_GETLK(&mut answer)) {
         Ok(_) => i32::from(answer.l_type) != nix::libc::F_UNLCK,

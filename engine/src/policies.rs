@@ -15,6 +15,7 @@
 use crate::atomic::{Ordering, fence};
 use crate::error::PolicyError;
 use crate::layout::{LINE, POLICIES, POLICY, VERSIONS, header};
+use crate::lock::Lock;
 use crate::policy::{Limits, PACKED, Policy};
 use crate::region::Region;
 use crate::state::{Life, State, deadlines, state};
@@ -85,7 +86,8 @@ impl Rules {
         if life.mark.is_none() {
             for (version, until) in &self.older[..self.count] {
                 let end = deadlines(life, version).end;
-                if end.at <= *until {
+                // One that began when the next had taken over never lived under this one.
+                if life.start < *until && end.at <= *until {
                     return (State::Ended(end), version);
                 }
             }
@@ -96,7 +98,7 @@ impl Rules {
 
 impl Region {
     fn head(&self, id: usize) -> Head {
-        Head(self.word(self.layout.policy(id)).load(Ordering::Acquire))
+        Head(self.load(self.layout.policy(id)))
     }
 
     fn version(&self, id: usize, sequence: u32) -> usize {
@@ -166,17 +168,13 @@ impl Region {
         if name.is_empty() || name.len() >= NAME_BYTES {
             return Err(PolicyError::Name { bytes: name.len() });
         }
-        let lock = self.lock(header::POLICY_LOCK);
-        if lock.inherited {
-            // A change may have been published and not counted: count one, so that it is swept.
-            self.count_change();
-        }
+        let _lock = self.lock_policies();
         let Some(id) = self.policy_by_name(name) else {
             let id =
                 (0..POLICIES).find(|id| !self.head(*id).exists()).ok_or(PolicyError::TooMany { most: POLICIES })?;
             self.write_name(id, name);
             self.write_version(id, 0, policy, Tick::ZERO);
-            self.word(self.layout.policy(id)).store(Head::new(0, 0).0, Ordering::Release);
+            self.publish(self.layout.policy(id), Head::new(0, 0).0);
             return Ok(PolicyId(id as u8));
         };
         let head = self.head(id);
@@ -191,27 +189,34 @@ impl Region {
         let sequence = head.sequence().wrapping_add(1);
         fence(Ordering::Release);
         self.write_version(id, sequence, policy, since);
-        self.set(self.layout.policy(id) + CHANGE, self.get(header::POLICY_CHANGES) + 1);
-        self.word(self.layout.policy(id)).store(Head::new(sequence, head.older() + 1).0, Ordering::Release);
+        self.set(self.layout.policy(id) + CHANGE, self.get(header::POLICY_CHANGES).saturating_add(1));
+        self.publish(self.layout.policy(id), Head::new(sequence, head.older() + 1).0);
         self.count_change();
         Ok(PolicyId(id as u8))
     }
 
+    /// Locks the policies, and puts them right if their last owner died.
+    pub(crate) fn lock_policies(&self) -> Lock<'_> {
+        let lock = self.lock(header::POLICY_LOCK);
+        if lock.inherited {
+            // A change may have been published and not counted: count one, so that it is swept.
+            self.count_change();
+        }
+        lock
+    }
+
     fn count_change(&self) {
-        let changes = self.get(header::POLICY_CHANGES) + 1;
-        self.word(header::POLICY_CHANGES).store(changes, Ordering::Release);
+        let changes = self.get(header::POLICY_CHANGES).saturating_add(1);
+        self.publish(header::POLICY_CHANGES, changes);
     }
 
     /// Forgets the older versions of policies that have not changed since change `swept`.
     pub(crate) fn forget_versions(&self, swept: u64) {
-        let lock = self.lock(header::POLICY_LOCK);
-        if lock.inherited {
-            self.count_change();
-        }
+        let _lock = self.lock_policies();
         for id in 0..POLICIES {
             let head = self.head(id);
             if head.exists() && head.older() > 0 && self.get(self.layout.policy(id) + CHANGE) <= swept {
-                self.word(self.layout.policy(id)).store(Head::new(head.sequence(), 0).0, Ordering::Release);
+                self.publish(self.layout.policy(id), Head::new(head.sequence(), 0).0);
             }
         }
     }

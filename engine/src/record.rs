@@ -37,9 +37,9 @@ const FROZEN: u64 = 1 << 63;
 const MOVING: u64 = 1 << 14;
 /// Attempts to move `last` forward: each failure means that another touch moved it.
 const SWAPS: usize = 8;
-/// Attempts to read a record that changes meanwhile. A session that is rotated changes four times
-/// before it is gone (moving, alias, mark, kept), so whoever fails this often came for another.
-const READS: usize = 5;
+/// Attempts to read a record that changes meanwhile. A session that is rotated changes five times
+/// before it is gone (moving, alias, mark, kept, free), so whoever fails this often came for another.
+const READS: usize = 6;
 
 mod at {
     pub(super) const CONTROL: usize = 0;
@@ -282,13 +282,13 @@ impl Region {
 
     #[inline]
     pub(crate) fn control(&self, slot: usize) -> Control {
-        Control(self.word(self.field(slot, at::CONTROL)).load(Ordering::Acquire))
+        Control(self.load(self.field(slot, at::CONTROL)))
     }
 
     /// Changes where the timer has a record. Under the shard's lock.
     #[inline]
     pub(crate) fn set_control(&self, slot: usize, control: Control) {
-        self.word(self.field(slot, at::CONTROL)).store(control.0, Ordering::Release);
+        self.publish(self.field(slot, at::CONTROL), control.0);
     }
 
     #[inline]
@@ -364,8 +364,7 @@ impl Region {
     #[inline(always)]
     pub(crate) fn move_last_once(&self, slot: usize, glance: &Glance, now: Tick) -> bool {
         let moved = glance.last & !TICK_MASK | now.as_millis();
-        let word = self.word(self.field(slot, at::LAST));
-        word.compare_exchange(glance.last, moved, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        self.exchange(self.field(slot, at::LAST), glance.last, moved).is_ok()
     }
 
     /// A record by a number that came out of the region.
@@ -377,7 +376,7 @@ impl Region {
     /// [`SWAPS`] attempts, and each that fails was beaten by another touch of this moment.
     #[inline]
     pub(crate) fn move_last(&self, slot: usize, view: &View, now: Tick) -> Moved {
-        let word = self.word(self.field(slot, at::LAST));
+        let at = self.field(slot, at::LAST);
         let tag = tag(view.control);
         let mut seen = view.last;
         for _ in 0..SWAPS {
@@ -390,7 +389,7 @@ impl Region {
             }
             let moved = tag << TICK_BITS | now.as_millis();
             // Who finds it frozen sees what was done before: the record may be an alias by now.
-            match word.compare_exchange(seen, moved, Ordering::Relaxed, Ordering::Acquire) {
+            match self.exchange(at, seen, moved) {
                 Ok(_) => return Moved::Done,
                 Err(other) => seen = other,
             }
@@ -413,9 +412,7 @@ impl Region {
     /// Stops all touches of the session that `view` saw; false when one came first, and the caller
     /// has to look again. Under the shard's lock.
     pub(crate) fn freeze(&self, slot: usize, view: &View) -> bool {
-        let word = self.word(self.field(slot, at::LAST));
-        view.is_frozen()
-            || word.compare_exchange(view.last, view.last | FROZEN, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        view.is_frozen() || self.exchange(self.field(slot, at::LAST), view.last, view.last | FROZEN).is_ok()
     }
 
     /// Fills a free record and makes it a session. Under the shard's lock; the tag follows.
@@ -438,17 +435,17 @@ impl Region {
     /// Restarts idle and lifetime. Under the shard's lock.
     pub(crate) fn restart(&self, slot: usize, token: Option<Tick>, now: Tick) {
         if let Some(token) = token {
-            self.word(self.field(slot, at::LIMIT)).store(token.as_millis(), Ordering::Release);
+            self.publish(self.field(slot, at::LIMIT), token.as_millis());
         }
-        let start = self.word(self.field(slot, at::START));
-        let later = Tick::from_word(start.load(Ordering::Relaxed)).max(now);
-        start.store(later.as_millis(), Ordering::Release);
+        let start = self.field(slot, at::START);
+        let later = Tick::from_word(self.get(start)).max(now);
+        self.publish(start, later.as_millis());
     }
 
     /// Marks a session as ended. From this store on nothing brings it back. Under the shard's lock.
     pub(crate) fn mark(&self, slot: usize, end: End) {
         let word = MARK | (end.cause as u64) << TICK_BITS | end.at.as_millis();
-        self.word(self.field(slot, at::LIMIT)).store(word, Ordering::Release);
+        self.publish(self.field(slot, at::LIMIT), word);
     }
 
     /// Notes until when an ended record is kept. After the mark, by which readers know that the
@@ -456,29 +453,26 @@ impl Region {
     pub(crate) fn keep(&self, slot: usize, until: Tick) {
         fence(Ordering::Release);
         self.set(self.field(slot, at::BINDING), until.as_millis() & TICK_MASK);
-        let limit = self.word(self.field(slot, at::LIMIT));
-        limit.store(limit.load(Ordering::Relaxed) | KEPT, Ordering::Release);
+        let limit = self.field(slot, at::LIMIT);
+        self.publish(limit, self.get(limit) | KEPT);
     }
 
-    /// Makes a session the alias of another. Under the lock of its shard. The kind and `moving` are
-    /// part of a session's identity, so readers see the session, or the session without a subject, or
-    /// the alias.
-    pub(crate) fn alias(&self, slot: usize, target: usize, generation: u32) {
-        self.lead(slot, target, generation);
-        self.set_control(slot, Control(self.control(slot).0 & !(3 | MOVING) | Kind::Alias as u64));
-    }
-
-    /// The first steps of [`Region::alias`]; [`Region::stay`] takes them back.
-    pub(crate) fn lead(&self, slot: usize, target: usize, generation: u32) {
-        self.set_control(slot, Control(self.control(slot).0 | MOVING));
+    /// Makes a session that is in no list the alias of another. Under the locks of both shards. The
+    /// kind and `moving` are part of a session's identity, so readers see the session, or the session
+    /// without a subject, or the alias.
+    pub(crate) fn alias(&self, slot: usize, target: usize) {
+        let control = self.control(slot);
+        let generation = self.control(target).generation();
+        self.set_control(slot, Control(control.0 | MOVING));
         fence(Ordering::Release);
         self.set(self.field(slot, at::SUBJECT), u64::from(generation) << 32 | target as u64);
+        self.set_control(slot, Control(control.0 & !3 | Kind::Alias as u64));
     }
 
     /// Ends all touches of an alias's own record, and passes on to the session it stands for what
     /// they did there. A touch that comes after finds the word frozen, and then the alias.
     pub(crate) fn hand_over(&self, slot: usize) {
-        let last = self.word(self.field(slot, at::LAST)).fetch_or(FROZEN, Ordering::Release);
+        let last = self.raise(self.field(slot, at::LAST), FROZEN);
         let Some(alias) = self.view(slot) else { return };
         let (target, generation) = alias.target();
         if let Some(session) = self.view_at(target)
@@ -489,17 +483,18 @@ impl Region {
         }
     }
 
-    /// Takes back what [`Region::alias`] had begun with a session when its owner died. The subject may
-    /// be overwritten by where the alias was to lead; then the new session has it too.
-    pub(crate) fn stay(&self, slot: usize, view: &View) {
-        let (target, generation) = view.target();
-        if let Some(new) = self.view_at(target)
-            && new.control.generation() == generation
-            && (new.control.kind(), new.control.policy()) == (Kind::Session, view.control.policy())
-        {
-            self.set(self.field(slot, at::SUBJECT), new.subject);
+    /// Makes a record that was to be an alias the session of `subject` that it was.
+    pub(crate) fn unalias(&self, slot: usize, subject: Subject) {
+        let control = self.control(slot);
+        if control.kind() == Kind::Session && control.is_moving() {
+            self.set(self.field(slot, at::SUBJECT), subject.0);
+            self.set_control(slot, Control(control.0 & !MOVING));
         }
-        self.set_control(slot, Control(self.control(slot).0 & !MOVING));
+    }
+
+    /// The record's session, as its event names it.
+    pub(crate) fn incarnation(&self, slot: usize) -> u64 {
+        (slot as u64) << 32 | u64::from(self.control(slot).generation())
     }
 
     /// Frees a record. Under the shard's lock; the tag is cleared after.

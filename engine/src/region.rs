@@ -56,8 +56,18 @@ impl Region {
     }
 
     #[inline]
-    pub(crate) fn word(&self, at: usize) -> &Word {
+    fn word(&self, at: usize) -> &Word {
         &self.words()[at]
+    }
+
+    /// Every change of the region passes here first, so that the tests can stop a process before
+    /// any one of them. Nothing unless they are built.
+    #[inline(always)]
+    fn step(&self, at: usize) {
+        #[cfg(feature = "crash-points")]
+        crate::crash::step(&self.layout, at);
+        #[cfg(not(feature = "crash-points"))]
+        let _ = at;
     }
 
     /// Loads a word that no ordering hangs on: it is read under the lock that guards it, or
@@ -67,10 +77,60 @@ impl Region {
         self.word(at).load(Ordering::Relaxed)
     }
 
+    /// Loads a word that was published: what was written before it is there too.
+    #[inline]
+    pub(crate) fn load(&self, at: usize) -> u64 {
+        self.word(at).load(Ordering::Acquire)
+    }
+
     /// Stores a word under the lock that guards it.
     #[inline]
     pub(crate) fn set(&self, at: usize, value: u64) {
+        self.step(at);
         self.word(at).store(value, Ordering::Relaxed);
+    }
+
+    /// Stores a word under the lock that guards it, after everything that was written before.
+    #[inline]
+    pub(crate) fn publish(&self, at: usize, value: u64) {
+        self.step(at);
+        self.word(at).store(value, Ordering::Release);
+    }
+
+    /// Exchanges a word that others change without a lock; what it was if it is not `from`, and then
+    /// what was written before that is there too.
+    #[inline]
+    pub(crate) fn exchange(&self, at: usize, from: u64, to: u64) -> Result<u64, u64> {
+        self.step(at);
+        self.word(at).compare_exchange(from, to, Ordering::Relaxed, Ordering::Acquire)
+    }
+
+    /// Sets bits of a word that others change without a lock, after everything that was written
+    /// before; what it was.
+    #[inline]
+    pub(crate) fn raise(&self, at: usize, bits: u64) -> u64 {
+        self.step(at);
+        self.word(at).fetch_or(bits, Ordering::Release)
+    }
+
+    /// Exchanges the word of a lock. This is no step: who dies before it has done nothing, and who
+    /// dies after it dies before the next.
+    #[inline]
+    pub(crate) fn seize(&self, at: usize, from: u64, to: u64) -> Result<u64, u64> {
+        self.word(at).compare_exchange(from, to, Ordering::Acquire, Ordering::Relaxed)
+    }
+
+    /// Frees the word of a lock.
+    #[inline]
+    pub(crate) fn release(&self, at: usize, left: u64) {
+        self.word(at).store(left, Ordering::Release);
+    }
+
+    /// Adds one to a counter that no lock guards.
+    #[inline]
+    pub(crate) fn bump(&self, at: usize) {
+        self.step(at);
+        self.word(at).fetch_add(1, Ordering::Relaxed);
     }
 
     /// Adds to a word under the lock that guards it.

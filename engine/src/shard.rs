@@ -35,6 +35,10 @@ pub(crate) mod field {
     pub(crate) const SWEPT: usize = 4;
     pub(crate) const SWEEP_TARGET: usize = 5;
     pub(crate) const SWEEP_CURSOR: usize = 6;
+    /// A record that becomes an alias (one more than its position, zero for none), and the subject
+    /// of the session that it was.
+    pub(crate) const MOVING: usize = 12;
+    pub(crate) const MOVING_SUBJECT: usize = 13;
     pub(crate) const STARTED: usize = 16;
     pub(crate) const ROTATED: usize = 17;
     /// Plus the number of the cause.
@@ -113,14 +117,13 @@ impl Region {
 
     /// The last change of a policy for which a shard was swept; read without its lock.
     pub(crate) fn swept(&self, shard: usize) -> u64 {
-        self.word(self.layout.shard(shard) + field::SWEPT).load(crate::atomic::Ordering::Acquire)
+        self.load(self.layout.shard(shard) + field::SWEPT)
     }
 
     /// When a shard's timer has something to do, at the latest; read without its lock.
     pub(crate) fn next_due(&self, shard: usize) -> Tick {
-        use crate::atomic::Ordering;
         // A region of zeroes has nothing due; the word holds the tick's complement.
-        Tick::from_word(!self.word(self.layout.shard(shard) + field::NEXT_DUE).load(Ordering::Acquire))
+        Tick::from_word(!self.load(self.layout.shard(shard) + field::NEXT_DUE))
     }
 }
 
@@ -217,7 +220,7 @@ impl Shard<'_> {
 
     /// Reports an end in one event.
     pub(crate) fn report(&self, slot: usize, view: &View, end: End) {
-        self.region.emit(&Shard::event(view, What::Ended, end));
+        self.region.emit(&Shard::event(view, What::Ended, end), self.region.incarnation(slot));
         self.region.set_control(slot, self.region.control(slot).reported());
         self.region.sub(self.at(field::LIVE), 1);
         self.count(field::ENDED + end.cause as usize);
@@ -283,8 +286,7 @@ impl Shard<'_> {
     }
 
     pub(crate) fn publish_next_due(&self, due: Tick) {
-        use crate::atomic::Ordering;
-        self.region.word(self.at(field::NEXT_DUE)).store(!due.as_millis(), Ordering::Release);
+        self.region.publish(self.at(field::NEXT_DUE), !due.as_millis());
     }
 
     /// Whether the record that an entry names is filed elsewhere.
@@ -380,13 +382,14 @@ impl Shard<'_> {
     /// Looks at up to `budget` records because a policy has changed: ends those whose time has
     /// come, and files those whose deadline is nearer than where they are filed.
     pub(crate) fn sweep(&self, now: Tick, budget: usize) -> usize {
-        let changes = self.region.word(header::POLICY_CHANGES).load(crate::atomic::Ordering::Acquire);
+        let changes = self.region.load(header::POLICY_CHANGES);
         if self.get(field::SWEPT) >= changes {
             return 0;
         }
         if self.get(field::SWEEP_TARGET) != changes {
-            self.set(field::SWEEP_TARGET, changes);
+            // In this order: the other leaves a cursor at the end of a sweep that has not begun.
             self.set(field::SWEEP_CURSOR, 0);
+            self.set(field::SWEEP_TARGET, changes);
         }
         let from = (self.get(field::SWEEP_CURSOR) as usize).min(self.region.layout.slots);
         let to = (from + budget).min(self.region.layout.slots);
@@ -402,7 +405,7 @@ impl Shard<'_> {
         if to == self.region.layout.slots {
             // Release: who forgets old versions on the word of this has seen every end that they
             // decided, and so has who reads the policy after that.
-            self.region.word(self.at(field::SWEPT)).store(changes, crate::atomic::Ordering::Release);
+            self.region.publish(self.at(field::SWEPT), changes);
         }
         to - from
     }
@@ -474,24 +477,40 @@ impl Shard<'_> {
         Some(slot)
     }
 
-    /// Turns the record of a rotated session into an alias of its new one until `at`.
-    pub(crate) fn make_alias(&self, slot: usize, view: &View, target: usize, at: Tick, policy: &Policy, now: Tick) {
-        let end = End { cause: Cause::Rotated, at };
-        let generation = self.region.control(target).generation();
+    /// Makes a session the alias of `target`. It must be in no list, and its subject's lock be held.
+    pub(crate) fn alias(&self, slot: usize, subject: Subject, target: usize) {
+        self.set(field::MOVING_SUBJECT, subject.0);
+        self.set(field::MOVING, (slot - self.first()) as u64 + 1);
         // Before the alias, so that `end_all`, which finds one, also finds it counted.
         self.count(field::ROTATED);
-        self.region.alias(slot, target, generation);
+        self.region.alias(slot, target);
+    }
+
+    /// The record that was becoming an alias when its owner died, and whose it was.
+    fn moving(&self) -> Option<(usize, Subject)> {
+        let position = (self.get(field::MOVING) as usize).checked_sub(1)?;
+        let subject = Subject(self.get(field::MOVING_SUBJECT));
+        (position < self.region.layout.slots).then_some((self.first() + position, subject))
+    }
+
+    /// Ends what has become an alias, at the end of its overlap. `view` is of the session it was.
+    pub(crate) fn retire(&self, slot: usize, view: &View, at: Tick, policy: &Policy, now: Tick) {
+        let end = End { cause: Cause::Rotated, at };
         self.region.hand_over(slot);
         self.region.mark(slot, end);
-        self.region.emit(&Shard::event(view, What::Rotated, end));
+        self.region.emit(&Shard::event(view, What::Rotated, end), self.region.incarnation(slot));
         self.region.set_control(slot, self.region.control(slot).reported());
+        self.set(field::MOVING, 0);
         self.region.sub(self.at(field::LIVE), 1);
         self.finish(slot, view, end, policy, now);
     }
 
     /// Puts everything derived in this shard right from its records, after an owner died in it.
     pub(crate) fn rebuild(&self) {
-        self.region.add(header::RECOVERIES, 1);
+        self.region.bump(header::RECOVERIES);
+        if let Some((slot, subject)) = self.moving() {
+            self.region.unalias(slot, subject);
+        }
         let mut used = 0;
         let mut live = 0;
         let mut searches = SEARCHES;
@@ -500,10 +519,10 @@ impl Shard<'_> {
                 self.repair_free(slot);
                 continue;
             };
-            let view = self.whole(slot, view);
             used += 1;
             live += u64::from(self.repair(slot, &view, &mut searches));
         }
+        self.set(field::MOVING, 0);
         self.index.rebuild(self.region, |position| {
             let slot = self.first() + position;
             self.region.view(slot).map(|view| view.key.0[0])
@@ -511,17 +530,8 @@ impl Shard<'_> {
         self.set(field::USED, used);
         self.set(field::LIVE, live);
         self.set(field::SWEPT, 0);
+        self.set(field::SWEEP_TARGET, 0);
         self.rebuild_timer();
-    }
-
-    /// A session that was about to become an alias when its owner died goes on as it was, in the list
-    /// of its subject, where a revocation finds it.
-    fn whole(&self, slot: usize, view: View) -> View {
-        if !view.control.is_moving() {
-            return view;
-        }
-        self.region.stay(slot, &view);
-        self.region.view(slot).unwrap_or(view)
     }
 
     /// A record that is free is in nobody's list.
@@ -539,19 +549,20 @@ impl Shard<'_> {
     /// Finishes what was begun with a record; says whether it is a live session. Looks into the ring
     /// of events at most `searches` times.
     fn repair(&self, slot: usize, view: &View, searches: &mut usize) -> bool {
-        let rules = self.region.rules(view.control.policy());
-        let policy = rules.map_or_else(Policy::new, |rules| rules.policy);
+        // What it is kept by is the version that decided, as for whoever ends it alive.
+        let judged = self.region.rules(view.control.policy()).map(|rules| judge(&rules, view, Tick::ZERO));
+        let policy = judged.as_ref().map_or_else(Policy::new, |judged| judged.policy);
         let end = view.mark().or_else(|| match view.control.kind() {
             // The overlap is what is lost of the rotation that was under way.
             Kind::Alias => {
                 self.region.hand_over(slot);
                 Some(End { cause: Cause::Rotated, at: view.start() })
             }
-            // Perhaps by a version that the policy had before.
-            _ if view.is_frozen() => match rules.map(|rules| judge(&rules, view, Tick::LAST).state) {
-                Some(State::Ended(end)) => Some(end),
-                _ => Some(deadlines(&view.life(), &policy).end),
-            },
+            _ if view.is_frozen() => Some(match judged {
+                Some(Judged { state: State::Ended(end), .. }) => end,
+                // A policy that has changed since, to one by which it would never have ended.
+                _ => End { cause: Cause::Idle, at: view.life().last },
+            }),
             _ => None,
         });
         let subject = view.subject();
@@ -567,11 +578,15 @@ impl Shard<'_> {
         self.unlist(slot, subject);
         if !view.control.is_reported() {
             let what = if view.control.kind() == Kind::Alias { What::Rotated } else { What::Ended };
-            let event = Shard::event(view, what, end);
-            let is_there = *searches > 0 && self.region.has_event(&event);
+            let mut event = Shard::event(view, what, end);
+            if let Some((_, subject)) = self.moving().filter(|(moving, _)| *moving == slot) {
+                event.subject = subject;
+            }
+            let incarnation = self.region.incarnation(slot);
+            let is_there = *searches > 0 && self.region.has_event(&event, incarnation);
             *searches = searches.saturating_sub(1);
             if !is_there {
-                self.region.emit(&event);
+                self.region.emit(&event, incarnation);
             }
             self.region.set_control(slot, self.region.control(slot).reported());
         }
@@ -615,24 +630,5 @@ mod tests {
         let verdict = table.peek(key, Binding::NONE, at(30));
         assert!(matches!(verdict, Verdict::Ended(end) if (end.cause, end.at) == (Cause::Idle, at(10))), "{verdict:?}");
         assert_eq!(table.events().map(|event| event.at).collect::<Vec<_>>(), [at(10)]);
-    }
-
-    #[test]
-    fn a_session_whose_rotation_died_half_way_is_still_its_subjects() {
-        let table = Table::private(&Config::new(100)).unwrap();
-        let policy = table.set_policy("p", &Policy::new().idle(ms(10)), Tick::ZERO).unwrap();
-        let alice = table.subject(b"alice");
-        let (old, new) = (table.key(b"old"), table.key(b"new"));
-        table.start(old, &Start::under(policy).of(alice), at(0)).unwrap();
-        let slot = only_session(&table.region);
-        table.start(new, &Start::under(policy).of(alice), at(0)).unwrap();
-        // What the rotation has written last: out of the list, and where the alias is to lead.
-        table.region.subjects(alice).unlink(slot, alice);
-        let target = (0..table.region.layout.all_slots()).find(|slot| table.region.record_key(*slot) == new).unwrap();
-        table.region.lead(slot, target, table.region.control(target).generation());
-        table.repair();
-        table.check().unwrap();
-        assert_eq!(table.end_subject(alice, Cause::Revoked, at(1)), 2);
-        assert!(matches!(table.peek(old, Binding::NONE, at(1)), Verdict::Ended(_)));
     }
 }

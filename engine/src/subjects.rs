@@ -10,7 +10,6 @@
 //! under the lock of the subject's shard, which is taken after a session shard's lock, never before.
 //! While a record is in a list, its subject word does not change.
 
-use crate::atomic::Ordering;
 use crate::index::Index;
 use crate::key::Subject;
 use crate::layout::SUBJECT_HEADER;
@@ -60,19 +59,20 @@ impl Region {
         subjects
     }
 
+    /// A link that is not zero comes with the subject word of the session that is linked.
     fn link(&self, slot: usize) -> u64 {
-        self.get(self.layout.at_links + slot)
+        self.load(self.layout.at_links + slot)
     }
 
     /// After the subject of the record was written, for [`Region::is_linked`].
     fn set_link(&self, slot: usize, link: u64) {
-        self.word(self.layout.at_links + slot).store(link, Ordering::Release);
+        self.publish(self.layout.at_links + slot, link);
     }
 
     /// Whether a record is in the list of its subject. Stable only under the subject's lock; who finds
     /// it linked finds, if asked after that, the subject in whose list it is.
     pub(crate) fn is_linked(&self, slot: usize) -> bool {
-        self.word(self.layout.at_links + slot).load(Ordering::Acquire) != 0
+        self.link(slot) != 0
     }
 
     /// Rebuilds every subject shard.
@@ -219,23 +219,27 @@ impl Subjects<'_> {
     /// Makes all lists of this shard anew from the records. Costs a look at every record of the
     /// region: whoever died did so inside a few instructions, and only those who need this very
     /// shard wait.
+    ///
+    /// Sessions come and go meanwhile. Those of our subjects come, and become aliases, under our
+    /// lock only; a record that is anybody else's may become another's at any time, so each is
+    /// looked at first for what makes it stay ours.
     fn rebuild(&self) {
         let region = self.region;
-        region.add(crate::layout::header::RECOVERIES, 1);
+        region.bump(crate::layout::header::RECOVERIES);
         for position in 0..region.layout.slots {
             self.set_head(position, None);
         }
         self.index.rebuild(region, |_| None);
         region.set(self.header() + USED, 0);
-        let is_ours = |slot: usize| region.subject_shard(Subject(region.subject_word(slot))) == self.shard;
-        // Linked first, then whose: a link that is seen together with a subject of ours stays as it is
-        // until we let go of the lock. A free record may name a subject of ours that it once had, and be
-        // linked for another one at this moment.
-        for slot in (0..region.layout.all_slots()).filter(|slot| region.is_linked(*slot) && is_ours(*slot)) {
-            region.set_link(slot, 0);
+        let is_ours = |subject: Subject| region.subject_shard(subject) == self.shard;
+        for slot in 0..region.layout.all_slots() {
+            // First the link: the subject of a record that has none can change under our hands.
+            if region.is_linked(slot) && is_ours(Subject(region.subject_word(slot))) {
+                region.set_link(slot, 0);
+            }
         }
-        for slot in (0..region.layout.all_slots()).filter(|slot| is_ours(*slot)) {
-            if let Some(subject) = region.listed_subject(slot) {
+        for slot in 0..region.layout.all_slots() {
+            if let Some(subject) = region.listed_subject(slot).filter(|subject| is_ours(*subject)) {
                 self.link(slot, subject);
             }
         }

@@ -5,12 +5,15 @@
 //! Where a clock steps back, two answers are right: what the state function says for that `now`,
 //! and the end that somebody with a later `now` has already recorded. The model learns which.
 
+mod common;
+
 use std::collections::BTreeMap;
 
+use common::rules;
 use curfew_engine::{
     Batched, Binding, Cause, ChangeError, Config, End, Event, Filter, GraceMode, Key, Left, Life, Mismatch, OnFull,
     OnLimit, OnMismatch, Policy, PolicyError, PolicyId, Retain, RotateError, Span, Start, StartError, State, Subject,
-    Table, Tick, Verdict, What, deadlines, keep_until, state,
+    Table, Tick, Verdict, What, keep_until,
 };
 use proptest::prelude::*;
 
@@ -151,14 +154,7 @@ impl Model {
 
     /// The state of a life, and the version of the policy that decided.
     fn judge(&self, record: &Record, now: Tick) -> (State, Policy) {
-        let versions = &self.versions[record.policy];
-        for pair in versions.windows(2) {
-            let end = deadlines(&record.life, &pair[0].0).end;
-            if record.life.mark.is_none() && end.at <= pair[1].1 {
-                return (State::Ended(end), pair[0].0);
-            }
-        }
-        (state(&record.life, &self.policy(record.policy), now), self.policy(record.policy))
+        rules::judge(&self.versions[record.policy], &record.life, now)
     }
 
     fn kept_until(&self, record: &Record, policy: &Policy, end: End) -> Tick {
@@ -223,18 +219,7 @@ impl Model {
     }
 
     fn left(&self, record: &Record, policy: &Policy, now: Tick, mismatch: bool) -> Left {
-        let now = now.max(record.life.last);
-        let all = deadlines(&record.life, policy);
-        let lifetime = if policy.lifetime.is_off() { Tick::NEVER } else { record.life.start.after(policy.lifetime) };
-        Left {
-            idle: all.soft.since(now),
-            lifetime: lifetime.since(now),
-            token: record.life.token.since(now),
-            end: all.end.at.since(now),
-            age: now.since(record.life.start),
-            policy: PolicyId::from_number(record.policy as u8),
-            mismatch,
-        }
+        rules::left(&record.life, policy, record.policy, now, mismatch)
     }
 
     /// Compares every key, and learns which ends have been recorded by a later clock.

@@ -24,7 +24,7 @@ fn a_reader_that_is_overrun_gets_whole_events_and_the_number_of_those_it_missed(
     explore(1, || {
         let (table, _) = table();
         for number in 1..=15 {
-            table.region.emit(&event(number));
+            table.region.emit(&event(number), number);
         }
         let reader = {
             let table = table.clone();
@@ -39,7 +39,7 @@ fn a_reader_that_is_overrun_gets_whole_events_and_the_number_of_those_it_missed(
             })
         };
         for number in 16..=17 {
-            table.region.emit(&event(number));
+            table.region.emit(&event(number), number);
         }
         reader.join().unwrap();
     });
@@ -52,9 +52,9 @@ fn events_of_two_processes_come_one_after_the_other_and_whole() {
         let (table, _) = table();
         let other = {
             let table = process(&table, 1);
-            thread::spawn(move || table.region.emit(&event(1)))
+            thread::spawn(move || table.region.emit(&event(1), 1))
         };
-        table.region.emit(&event(2));
+        table.region.emit(&event(2), 2);
         for found in table.events() {
             assert_eq!(found, event(found.at.as_millis()));
         }

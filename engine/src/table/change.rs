@@ -207,7 +207,9 @@ impl Table {
             subjects.link(target, birth.subject);
             subjects.unlink(slot, birth.subject);
         }
-        from.make_alias(slot, &view, target, old_until, &rules.policy, now);
+        from.alias(slot, birth.subject, target);
+        drop(subjects);
+        from.retire(slot, &view, old_until, &rules.policy, now);
         Ok(Rotated { old_until })
     }
 

@@ -25,6 +25,8 @@ impl Table {
     /// The first thing that is not as it must be.
     pub fn check(&self) -> Result<(), Damage> {
         for number in 0..self.region.layout.shards {
+            // A change of a policy that is published and not counted yet is not to be seen here.
+            let _policies = self.region.lock_policies();
             let shard = self.region.lock_shard(number);
             shard.check().map_err(|what| Damage { shard: number, what })?;
         }
@@ -36,6 +38,7 @@ impl Table {
     /// Puts everything that is derived right from the records: what opening a region that may have
     /// been damaged calls for. Costs a look at every record.
     pub fn repair(&self) {
+        drop(self.region.lock_policies());
         for number in 0..self.region.layout.shards {
             self.region.lock_shard(number).rebuild();
         }
@@ -85,6 +88,7 @@ impl Shard<'_> {
                 Some(_) if !view.is_kept() => return Err(format!("slot {slot} has ended and is not kept")),
                 Some(_) if !view.control.is_reported() => return Err(format!("slot {slot} has ended unreported")),
                 Some(_) => (KEPT, view.kept_until()),
+                _ if view.control.is_moving() => return Err(format!("slot {slot} is becoming an alias")),
                 None if view.control.kind() == Kind::Alias => return Err(format!("alias {slot} has no mark")),
                 None => (LIVE, deadlines(&view.life(), &rules.policy).end.at),
             };

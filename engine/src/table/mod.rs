@@ -248,8 +248,3 @@ impl std::fmt::Debug for Table {
         f.debug_struct("Table").field("layout", &self.region.layout).finish_non_exhaustive()
     }
 }
-
-/// Adds to a counter that no lock guards.
-pub(crate) fn bump(region: &Region, at: usize) {
-    region.word(at).fetch_add(1, crate::atomic::Ordering::Relaxed);
-}

@@ -10,7 +10,7 @@ use crate::record::{Birth, Kind};
 use crate::shard::{Shard, field};
 use crate::state::State;
 use crate::subjects::Subjects;
-use crate::table::{Table, bump};
+use crate::table::Table;
 use crate::time::Tick;
 
 /// Rounds of ending others to make place for a session of the same subject, while others of that
@@ -106,15 +106,15 @@ impl Table {
                 }
                 Err(error) => {
                     match error {
-                        StartError::Full => bump(&self.region, header::REFUSED_FULL),
-                        StartError::Limited => bump(&self.region, header::REFUSED_LIMITED),
+                        StartError::Full => self.region.bump(header::REFUSED_FULL),
+                        StartError::Limited => self.region.bump(header::REFUSED_LIMITED),
                         _ => {}
                     }
                     return Err(error);
                 }
             }
         }
-        bump(&self.region, header::REFUSED_LIMITED);
+        self.region.bump(header::REFUSED_LIMITED);
         Err(StartError::Limited)
     }
 

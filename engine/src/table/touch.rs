@@ -8,7 +8,7 @@ use crate::policy::{GraceMode, Limits, OnMismatch, Policy};
 use crate::record::{Glance, Kind, Moved, View};
 use crate::region::Region;
 use crate::state::{Life, State, deadlines_by, keep_until};
-use crate::table::{Table, bump};
+use crate::table::Table;
 use crate::time::{Span, Tick};
 
 /// Rotations that an old id is followed through during their overlaps.
@@ -267,7 +267,7 @@ impl Table {
         let mut mismatch = false;
         if view.binding() != Binding::NONE && view.binding() != presented {
             if counts {
-                bump(region, header::MISMATCHES);
+                region.bump(header::MISMATCHES);
             }
             match judged.policy.on_mismatch {
                 OnMismatch::Deny => return Some(Verdict::Mismatch(Mismatch { ended: false })),
