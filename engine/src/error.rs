@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::cause::End;
+use crate::time::Span;
 
 /// Why a region could not be created.
 #[derive(Debug, thiserror::Error)]
@@ -128,7 +129,8 @@ pub enum OpenError {
     },
     /// The region is from before the machine's last boot, so its times mean nothing now.
     #[error(
-        "the region is from an earlier boot of this machine (or from another one): its times cannot be compared with today's"
+        "the region is from an earlier boot of this machine (or from another one): its times cannot be compared with today's: \
+         remove it, and restore a snapshot"
     )]
     OtherBoot,
     /// Too many processes have it open.
@@ -140,6 +142,40 @@ pub enum OpenError {
     /// The file is there and is still empty: another process is creating it, or died doing so.
     #[error("the region was never finished: remove it")]
     Unfinished,
+}
+
+/// Why the time between two moments is not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ClockError {
+    /// The clock that only goes forward says that it went back within one boot: the two moments
+    /// are not of one machine, or not of one time namespace.
+    #[error(
+        "the clock since boot is {} ms earlier than before, in the same boot: read it in the same time namespace, \
+         or state how long the pause was", .by.as_millis()
+    )]
+    SteadyBack {
+        /// By how much.
+        by: Span,
+    },
+    /// The machine was booted in between, and the clock on the wall says that it is earlier now.
+    #[error(
+        "the machine was booted meanwhile, and its wall clock is {} ms earlier than before: set the clock, \
+         or state how long the pause was", .by.as_millis()
+    )]
+    WallBack {
+        /// By how much.
+        by: Span,
+    },
+    /// Sessions were active at times that have not come yet by the clocks.
+    #[error(
+        "sessions were active {} ms later than the clocks say it is: take ticks from the clock since boot \
+         (Table::tick_at), or state how long the pause was", .by.as_millis()
+    )]
+    Ahead {
+        /// By how much.
+        by: Span,
+    },
 }
 
 /// Why a policy was refused.

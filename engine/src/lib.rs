@@ -48,6 +48,7 @@ mod layout;
 mod lock;
 #[cfg(all(test, loom))]
 mod models;
+mod moment;
 mod owner;
 mod policies;
 mod policy;
@@ -63,9 +64,10 @@ mod wheel;
 
 pub use backing::Config;
 pub use cause::{Cause, End};
-pub use error::{ChangeError, CopyError, CreateError, OpenError, PolicyError, RotateError, StartError};
+pub use error::{ChangeError, ClockError, CopyError, CreateError, OpenError, PolicyError, RotateError, StartError};
 pub use events::{Event, EventReader, What};
 pub use key::{Binding, Key, Subject};
+pub use moment::Moment;
 pub use policies::PolicyId;
 pub use policy::{GraceMode, OnFull, OnLimit, OnMismatch, Policy, Retain};
 pub use state::{Deadlines, Life, State, deadlines, keep_until, state};

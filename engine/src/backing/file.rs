@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 
 use memmap2::MmapOptions;
 
-use super::{Config, advise, boot_marker, checksum, initialise};
+use super::{Config, advise, checksum, initialise};
 use crate::error::{CreateError, OpenError};
 use crate::layout::{HEADER, Layout, MAGIC, MOST_CAPACITY, MOST_EVENTS, VERSION, header};
+use crate::moment::boot_marker;
 use crate::owner::Owner;
 use crate::region::Region;
 
@@ -23,7 +24,7 @@ pub(crate) fn create(path: &Path, config: &Config) -> Result<Region, CreateError
         file.set_len(layout.bytes() as u64).map_err(io)?;
         let map = MmapOptions::new().len(layout.bytes()).map_raw(&file).map_err(io)?;
         let region = Region::new(map, layout, Owner::private());
-        initialise(&region, config, config.secret().map_err(CreateError::System)?);
+        initialise(&region, config, config.secret().map_err(CreateError::System)?, boot_marker().map_err(io)?);
         // Unlike a rename, a link replaces nothing that somebody else made meanwhile.
         std::fs::hard_link(&unfinished, path).map_err(|source| match source.kind() {
             io::ErrorKind::AlreadyExists => CreateError::Exists { path: path.into() },
@@ -89,7 +90,7 @@ pub(crate) fn open(path: &Path, huge_pages: bool) -> Result<Region, OpenError> {
     if region.get(header::SUM) != checksum(&region) {
         return Err(OpenError::Header { what: "its checksum" });
     }
-    if region.get(header::BOOT) != boot_marker() {
+    if region.get(header::BOOT) != boot_marker().map_err(io)? {
         return Err(OpenError::OtherBoot);
     }
     let claimed = Owner::claim(file, region.words()).map_err(io)?;
