@@ -4,12 +4,15 @@
 //! word 0  at (tick 48) | what 8 | cause 8        word 4  age 48 | policy 8
 //! word 1  key, low half                          word 5  idle 48
 //! word 2  key, high half                         word 6  number of the event
-//! word 3  subject                                word 7  -
+//! word 3  subject                                word 7  of a rotation: the new record
 //! ```
 //!
 //! Written under the ring's lock, the last lock anybody takes. Readers take none: each has its own
 //! cursor, copies a record, and then looks whether the head has come so far round that the copy may
 //! be of two events; what it missed is counted.
+//!
+//! The new record of a rotation (slot 32 | generation 32) is for snapshots alone: a session that
+//! changes its record while they look through the region is followed by it.
 
 use crate::atomic::{Ordering, fence};
 use crate::cause::Cause;
@@ -81,6 +84,15 @@ impl Event {
 impl Region {
     /// Appends an event.
     pub(crate) fn emit(&self, event: &Event) {
+        self.emit_with(event, 0);
+    }
+
+    /// Appends an event of a rotation, with its new record.
+    pub(crate) fn emit_rotation(&self, event: &Event, (slot, generation): (usize, u32)) {
+        self.emit_with(event, u64::from(generation) << 32 | slot as u64 & 0xffff_ffff);
+    }
+
+    fn emit_with(&self, event: &Event, target: u64) {
         // What an owner left half-written lies behind the head and is overwritten.
         let _lock = self.lock(header::RING_LOCK);
         let head = self.word(header::RING_HEAD);
@@ -93,6 +105,7 @@ impl Region {
             self.set(at + word, value);
         }
         self.set(at + 6, number);
+        self.set(at + 7, target);
         head.store(number.wrapping_add(1), Ordering::Release);
     }
 
@@ -114,13 +127,20 @@ impl Region {
 
     /// Event number `number`, or `None` when it has been, or may be being, overwritten.
     fn read_event(&self, number: u64) -> Option<Event> {
+        self.read_rotation(number).map(|(event, _)| event)
+    }
+
+    /// The same with the new record, if it is of a rotation.
+    pub(crate) fn read_rotation(&self, number: u64) -> Option<(Event, Option<(usize, u32)>)> {
         let at = self.layout.event(number);
         let words = std::array::from_fn(|word| self.get(at + word));
-        let written = self.get(at + 6);
+        let (written, target) = (self.get(at + 6), self.get(at + 7));
         fence(Ordering::Acquire);
         let head = self.get(header::RING_HEAD);
         let whole = written == number && head.wrapping_sub(number) < self.layout.events as u64;
-        if whole { Event::unpack(words) } else { None }
+        let event = if whole { Event::unpack(words)? } else { return None };
+        let target = ((target & 0xffff_ffff) as usize, (target >> 32) as u32);
+        Some((event, (event.what == What::Rotated).then_some(target)))
     }
 }
 

@@ -202,6 +202,10 @@ fn tag(control: Control) -> u64 {
     u64::from(control.generation() & 0x7fff)
 }
 
+fn end_word(end: End) -> u64 {
+    (end.cause as u64) << TICK_BITS | end.at.as_millis()
+}
+
 /// What became of an attempt to move the last activity.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Moved {
@@ -315,8 +319,19 @@ impl Region {
     }
 
     /// Fills a free record and makes it a session. Under the shard's lock; the tag follows.
-    pub(crate) fn begin(&self, slot: usize, birth: &Birth) -> Control {
+    pub(crate) fn begin(&self, slot: usize, birth: &Birth) {
         let control = self.control(slot).begun(Kind::Session, birth.policy);
+        self.fill(slot, control, birth, birth.token.as_millis(), birth.binding.0);
+    }
+
+    /// Fills a free record with a session, or an alias, that has ended already and was reported.
+    /// Under the shard's lock; the tag follows.
+    pub(crate) fn begin_ended(&self, slot: usize, birth: &Birth, kind: Kind, end: End, until: Tick) {
+        let control = self.control(slot).begun(kind, birth.policy).reported();
+        self.fill(slot, control, birth, MARK | KEPT | end_word(end), until.as_millis());
+    }
+
+    fn fill(&self, slot: usize, control: Control, birth: &Birth, limit: u64, binding: u64) {
         // Pairs with the fence of `view`: who sees one of the words below sees that the record was
         // freed, or is of this session.
         fence(Ordering::Release);
@@ -324,11 +339,10 @@ impl Region {
         self.set(self.field(slot, at::KEY + 1), birth.key.0[1]);
         self.set(self.field(slot, at::LAST), tag(control) << TICK_BITS | birth.last.as_millis());
         self.set(self.field(slot, at::START), birth.start.as_millis());
-        self.set(self.field(slot, at::LIMIT), birth.token.as_millis());
-        self.set(self.field(slot, at::BINDING), birth.binding.0);
+        self.set(self.field(slot, at::LIMIT), limit);
+        self.set(self.field(slot, at::BINDING), binding);
         self.set(self.field(slot, at::SUBJECT), birth.subject.0);
         self.set_control(slot, control);
-        control
     }
 
     /// Restarts idle and lifetime. Under the shard's lock.
@@ -343,8 +357,7 @@ impl Region {
 
     /// Marks a session as ended. From this store on nothing brings it back. Under the shard's lock.
     pub(crate) fn mark(&self, slot: usize, end: End) {
-        let word = MARK | (end.cause as u64) << TICK_BITS | end.at.as_millis();
-        self.word(self.field(slot, at::LIMIT)).store(word, Ordering::Release);
+        self.word(self.field(slot, at::LIMIT)).store(MARK | end_word(end), Ordering::Release);
     }
 
     /// Notes until when an ended record is kept. After the mark, by which readers know that the

@@ -472,13 +472,25 @@ impl Shard<'_> {
         Some(slot)
     }
 
+    /// Puts in the record of a session that has ended elsewhere, where that was reported: it is
+    /// never alive here. There must be room.
+    pub(crate) fn insert_ended(&self, birth: &Birth, kind: Kind, end: End, until: Tick) -> Option<usize> {
+        let position = self.index.vacancy(self.region, birth.key.0[0])?;
+        let slot = self.first() + position;
+        self.region.begin_ended(slot, birth, kind, end, until);
+        self.index.occupy(self.region, position, birth.key.0[0]);
+        self.count(field::USED);
+        self.file(slot, KEPT, until);
+        Some(slot)
+    }
+
     /// Turns the record of a rotated session into an alias of its new one until `at`.
     pub(crate) fn make_alias(&self, slot: usize, view: &View, target: usize, at: Tick, policy: &Policy, now: Tick) {
         let end = End { cause: Cause::Rotated, at };
         let generation = self.region.control(target).generation();
         self.region.alias(slot, target, generation);
         self.region.mark(slot, end);
-        self.region.emit(&Shard::event(view, What::Rotated, end));
+        self.region.emit_rotation(&Shard::event(view, What::Rotated, end), (target, generation));
         self.region.set_control(slot, self.region.control(slot).reported());
         self.region.sub(self.at(field::LIVE), 1);
         self.count(field::ROTATED);
@@ -542,10 +554,13 @@ impl Shard<'_> {
         }
         self.unlist(slot, subject);
         if !view.control.is_reported() {
-            let what = if view.control.kind() == Kind::Alias { What::Rotated } else { What::Ended };
-            let event = Shard::event(view, what, end);
+            let is_alias = view.control.kind() == Kind::Alias;
+            let event = Shard::event(view, if is_alias { What::Rotated } else { What::Ended }, end);
             if !self.region.has_event(&event) {
-                self.region.emit(&event);
+                match is_alias {
+                    true => self.region.emit_rotation(&event, view.target()),
+                    false => self.region.emit(&event),
+                }
             }
             self.region.set_control(slot, self.region.control(slot).reported());
         }
