@@ -6,7 +6,7 @@ mod file;
 use std::io;
 
 #[cfg(not(loom))]
-pub(crate) use file::{create, open};
+pub(crate) use file::{create, create_with, open, open_own, temporary};
 
 use crate::error::CreateError;
 use crate::key::Secret;

@@ -56,6 +56,8 @@ mod record;
 #[allow(unsafe_code)]
 mod region;
 mod shard;
+#[cfg(not(loom))]
+mod snapshot;
 mod state;
 mod subjects;
 mod table;
@@ -64,12 +66,17 @@ mod wheel;
 
 pub use backing::Config;
 pub use cause::{Cause, End};
-pub use error::{ChangeError, ClockError, CopyError, CreateError, OpenError, PolicyError, RotateError, StartError};
+pub use error::{
+    ChangeError, ClockError, CopyError, CreateError, OpenError, PolicyError, RestoreError, RotateError, SnapshotError,
+    SnapshotOpenError, StartError,
+};
 pub use events::{Event, EventReader, What};
 pub use key::{Binding, Key, Subject};
 pub use moment::Moment;
 pub use policies::PolicyId;
 pub use policy::{GraceMode, OnFull, OnLimit, OnMismatch, Policy, Retain};
+#[cfg(not(loom))]
+pub use snapshot::{Restored, Snapshot, Snapshotted};
 pub use state::{Deadlines, Life, State, deadlines, keep_until, state};
 pub use table::{
     Advance, Batched, Damage, Filter, Left, Mismatch, Rotated, SessionInfo, Start, Started, Stats, Table, Verdict,

@@ -22,7 +22,8 @@ use crate::time::Tick;
 
 const CHANGE: usize = 1;
 const NAME: usize = 2;
-const NAME_BYTES: usize = 32;
+/// Of a name, with its length.
+pub(crate) const NAME_BYTES: usize = 32;
 const SINCE: usize = PACKED;
 /// Attempts to read a policy that changes meanwhile; each failure is a whole change.
 const READS: usize = 8;
@@ -79,6 +80,14 @@ pub(crate) struct Rules {
 }
 
 impl Rules {
+    /// All versions, the oldest first, each with the tick since when it holds.
+    pub(crate) fn versions(&self) -> impl Iterator<Item = (Policy, Tick)> + '_ {
+        let older = &self.older[..self.count];
+        let since = std::iter::once(Tick::ZERO).chain(older.iter().map(|(_, until)| *until));
+        let older = older.iter().zip(since).map(|((version, _), since)| (*version, since));
+        older.chain(std::iter::once((self.policy, self.since)))
+    }
+
     /// The state of a life at `now`, and the version that decided.
     #[inline]
     pub(crate) fn state(&self, life: &Life, now: Tick) -> (State, &Policy) {
@@ -191,6 +200,23 @@ impl Region {
         self.word(self.layout.policy(id)).store(Head::new(sequence, head.older() + 1).0, Ordering::Release);
         self.count_change();
         Ok(PolicyId(id as u8))
+    }
+
+    /// Puts in a policy of another region under its number there, with all its versions, the oldest
+    /// first. The region is empty and nobody else's yet.
+    pub(crate) fn adopt_policy(&self, id: u8, name: &str, versions: &[(Policy, Tick)]) {
+        let _lock = self.lock(header::POLICY_LOCK);
+        let id = usize::from(id);
+        self.write_name(id, name);
+        for (sequence, (policy, since)) in versions.iter().enumerate() {
+            self.write_version(id, sequence as u32, policy, *since);
+        }
+        let older = versions.len() - 1;
+        if older > 0 {
+            self.set(self.layout.policy(id) + CHANGE, self.get(header::POLICY_CHANGES) + 1);
+            self.count_change();
+        }
+        self.word(self.layout.policy(id)).store(Head::new(older as u32, older).0, Ordering::Release);
     }
 
     fn count_change(&self) {

@@ -34,6 +34,13 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ),
     ("backing", &["error", "key", "layout", "moment", "owner", "region"]),
     (
+        "snapshot",
+        &[
+            "atomic", "backing", "cause", "error", "events", "key", "layout", "moment", "policies", "policy", "record",
+            "region", "snapshot", "state", "table", "time", "wheel",
+        ],
+    ),
+    (
         "table",
         &[
             "atomic", "backing", "cause", "error", "events", "key", "layout", "policies", "policy", "record", "region",

@@ -3,7 +3,7 @@
 mod advance;
 mod change;
 mod check;
-mod copy;
+pub(crate) mod copy;
 mod list;
 mod start;
 mod touch;
@@ -90,7 +90,7 @@ impl Stats {
 }
 
 impl Table {
-    fn new(region: Region) -> Table {
+    pub(crate) fn new(region: Region) -> Table {
         let secret = Secret(std::array::from_fn(|word| region.get(header::SECRET + word)));
         Table { region, secret, turn: AtomicUsize::new(0) }
     }
