@@ -202,21 +202,14 @@ impl Region {
         Ok(PolicyId(id as u8))
     }
 
-    /// Puts in a policy of another region under its number there, with all its versions, the oldest
-    /// first. The region is empty and nobody else's yet.
-    pub(crate) fn adopt_policy(&self, id: u8, name: &str, versions: &[(Policy, Tick)]) {
+    /// Puts in a policy of another region under its number there. The region is empty, and nobody
+    /// else's yet.
+    pub(crate) fn adopt_policy(&self, id: u8, name: &str, policy: &Policy, since: Tick) {
         let _lock = self.lock(header::POLICY_LOCK);
         let id = usize::from(id);
         self.write_name(id, name);
-        for (sequence, (policy, since)) in versions.iter().enumerate() {
-            self.write_version(id, sequence as u32, policy, *since);
-        }
-        let older = versions.len() - 1;
-        if older > 0 {
-            self.set(self.layout.policy(id) + CHANGE, self.get(header::POLICY_CHANGES) + 1);
-            self.count_change();
-        }
-        self.word(self.layout.policy(id)).store(Head::new(older as u32, older).0, Ordering::Release);
+        self.write_version(id, 0, policy, since);
+        self.word(self.layout.policy(id)).store(Head::new(0, 0).0, Ordering::Release);
     }
 
     fn count_change(&self) {

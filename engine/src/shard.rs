@@ -405,12 +405,6 @@ impl Shard<'_> {
         to - from
     }
 
-    /// Begins the sweep anew: what has come in since may have to be ended under an older policy.
-    pub(crate) fn sweep_again(&self) {
-        self.set(field::SWEPT, 0);
-        self.set(field::SWEEP_TARGET, 0);
-    }
-
     /// Whether there is room for one more record, after doing what is due if that is needed, and
     /// giving up an ended record if `evict` allows it.
     pub(crate) fn make_room(&self, now: Tick, evict: bool) -> bool {

@@ -52,6 +52,20 @@ impl NamedPolicy {
     pub(super) fn newest(&self) -> &Policy {
         &self.versions.last().expect("a policy has a version").0
     }
+
+    /// Since when the newest holds.
+    pub(super) fn since(&self) -> Tick {
+        self.versions.last().expect("a policy has a version").1
+    }
+
+    /// How a life has ended that was over under an older version when the next one took over, and
+    /// that version. Once it has passed them all it always will: a life's deadlines move forward.
+    pub(super) fn over_before(&self, life: &Life) -> Option<(End, Policy)> {
+        self.versions.windows(2).find_map(|pair| {
+            let end = deadlines(life, &pair[0].0).end;
+            (end.at <= pair[1].1).then_some((end, pair[0].0))
+        })
+    }
 }
 
 /// All policies, by their numbers.

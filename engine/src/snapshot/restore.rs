@@ -1,9 +1,9 @@
 //! Putting a snapshot into an empty region.
 //!
-//! Records come in as they were, ticks and all; only the region's epoch is new. So nothing here
-//! decides about a session: by the tick that it is now its state is what it would have been, had
-//! the region never been away, and the next advance reports what ended meanwhile. The wheels'
-//! clocks begin at the tick of the snapshot, so that those ends come in their order.
+//! Records come in as they were, ticks and all; only the region's epoch is new. By the tick that it
+//! is now the state of a session is what it would have been, had the region never been away, and
+//! the next advance reports what ended meanwhile. Only what was over under an older version of its
+//! policy is ended here, because older versions do not come along.
 
 use std::path::Path;
 
@@ -33,7 +33,7 @@ const NOWHERE: (usize, u32) = (u32::MAX as usize, u32::MAX);
 pub struct Restored {
     /// Sessions that go on.
     pub live: u64,
-    /// Sessions whose time came meanwhile. They have ended; the next [`Table::advance`] reports them.
+    /// Sessions whose time has come. They have ended; the next [`Table::advance`] reports them.
     pub over: u64,
     /// Sessions that had ended before, and are still remembered.
     pub ended: u64,
@@ -104,13 +104,14 @@ impl Snapshot {
         for shard in 0..region.layout.shards {
             let shard = region.lock_shard(shard);
             for wheel in [LIVE, KEPT] {
+                // What is due after this is filed where it is found in its turn.
                 shard.timer.set_clock(wheel, self.head.tick);
             }
         }
         let mut evicts = false;
         for (id, policy) in self.head.policies.iter().enumerate() {
             if let Some(policy) = policy {
-                region.adopt_policy(id as u8, &policy.name, &policy.versions);
+                region.adopt_policy(id as u8, &policy.name, policy.newest(), policy.since());
                 evicts |= policy.newest().on_full == OnFull::EvictEnded;
             }
         }
@@ -124,10 +125,6 @@ impl Snapshot {
         })?;
         if sum != self.head.sum {
             return Err(RestoreError::Changed);
-        }
-        for shard in 0..region.layout.shards {
-            // Making room may have swept before the last session came.
-            region.lock_shard(shard).sweep_again();
         }
         for (old, new) in overlaps {
             if let (Some((alias, _)), Some((slot, view))) = (region.find(old), region.find(new)) {
@@ -179,6 +176,13 @@ impl Snapshot {
         forget_earlier(table, entry.key)?;
         let full = RestoreError::Full { capacity: table.region.layout.capacity, entries: self.head.entries };
         let slot = table.adopt(&record, evicts, now).ok_or(full)?;
+        if let What::Live { policy, life, .. } = entry.what
+            && let Some((end, version)) = self.head.policy(policy).and_then(|policy| policy.over_before(&life))
+        {
+            restored.over += 1;
+            table.end_as(slot, end, &version, now);
+            return Ok(());
+        }
         let judged = table.region.view(slot).and_then(|view| table.region.judge(&view, now));
         match (record, judged.map(|judged| judged.state)) {
             (Adopted::Ended(..), _) => restored.ended += 1,

@@ -4,6 +4,7 @@ use crate::cause::End;
 use crate::error::CopyError;
 use crate::key::Subject;
 use crate::policies::PolicyId;
+use crate::policy::Policy;
 use crate::record::{Birth, Kind, View};
 use crate::state::{State, keep_until};
 use crate::table::Table;
@@ -80,6 +81,14 @@ impl Table {
             None => Adopted::Live(birth),
         };
         other.adopt(&record, false, now).map(|_| true)
+    }
+
+    /// Ends a session that was adopted and was over already.
+    pub(crate) fn end_as(&self, slot: usize, end: End, version: &Policy, now: Tick) {
+        let shard = self.region.lock_shard(slot / self.region.layout.slots);
+        if let Some(view) = self.region.view(slot) {
+            shard.end(slot, &view, end, version, now);
+        }
     }
 
     /// Puts in a record of another region with the same secret as it was there, and says where.
