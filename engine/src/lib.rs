@@ -33,6 +33,13 @@
 //!
 //! What is in a region is not trusted: foreign bytes can give wrong answers about the sessions they
 //! claim to be, and nothing worse.
+//!
+//! # Time and restarts
+//!
+//! `now` is [`Table::tick_at`] of the steady clock of [`Moment::now`], for every process of a region.
+//! [`Table::snapshot`] writes a region to a file while others use it, and [`Snapshot`] restores it
+//! after a reboot, or into a region of another size, with the downtime counted against every
+//! session. `docs/snapshots.md` and `docs/time.md` say what that promises.
 
 #![deny(missing_docs)]
 #![deny(unsafe_code)]
