@@ -81,6 +81,7 @@ pub(crate) struct Rules {
 
 impl Rules {
     /// All versions, the oldest first, each with the tick since when it holds.
+    #[cfg(not(loom))]
     pub(crate) fn versions(&self) -> impl Iterator<Item = (Policy, Tick)> + '_ {
         let older = &self.older[..self.count];
         let since = std::iter::once(Tick::ZERO).chain(older.iter().map(|(_, until)| *until));
@@ -204,6 +205,7 @@ impl Region {
 
     /// Puts in a policy of another region under its number there. The region is empty, and nobody
     /// else's yet.
+    #[cfg(not(loom))]
     pub(crate) fn adopt_policy(&self, id: u8, name: &str, policy: &Policy, since: Tick) {
         let _lock = self.lock(header::POLICY_LOCK);
         let id = usize::from(id);

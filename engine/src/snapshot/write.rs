@@ -19,7 +19,7 @@ use std::io::{self, BufWriter, Seek, Write};
 use std::path::Path;
 
 use crate::backing;
-use crate::cause::End;
+use crate::cause::{Cause, End};
 use crate::error::SnapshotError;
 use crate::events::Event;
 use crate::layout::{POLICIES, header};
@@ -278,7 +278,7 @@ impl<'a> Pass<'a> {
                 let target = self.region.view_at(slot).filter(|target| target.control.generation() == generation);
                 What::Alias {
                     policy,
-                    end: End { at: end.at.as_now(), ..end },
+                    end: End { cause: Cause::Rotated, at: end.at.as_now() },
                     until: view.kept_until().as_now(),
                     target: target.map(|target| target.key),
                 }
