@@ -4,15 +4,14 @@
 
 use std::path::Path;
 use std::process::Command;
-use std::time::Instant;
 
-use curfew_engine::{Binding, Cause, Config, Policy, Span, Start, Table, Tick, Verdict};
+use curfew_engine::{Binding, Cause, Config, Moment, Policy, Span, Start, Table, Tick, Verdict};
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 
-/// A proxy would take this from a clock that all its processes share; see `Config::epoch`.
-fn now(since: Instant) -> Tick {
-    Tick::from_millis(since.elapsed().as_millis() as u64)
+/// All processes of a machine share this clock.
+fn now(table: &Table) -> std::io::Result<Tick> {
+    Ok(table.tick_at(Moment::now()?.steady))
 }
 
 fn main() -> Outcome {
@@ -23,20 +22,19 @@ fn main() -> Outcome {
 }
 
 fn first() -> Outcome {
-    let clock = Instant::now();
     let path = std::env::temp_dir().join(format!("curfew-example-{}.region", std::process::id()));
     let table = Table::create(&path, &Config::new(10_000))?;
     let staff = Policy::new().idle(Span::from_mins(15)).lifetime(Span::from_mins(8 * 60));
-    let staff = table.set_policy("staff", &staff, now(clock))?;
+    let staff = table.set_policy("staff", &staff, now(&table)?)?;
     let key = table.key(b"a session id, as the application issued it");
-    table.start(key, &Start::under(staff).of(table.subject(b"alice")), now(clock))?;
-    println!("first:  {:?}", table.touch(key, Binding::NONE, now(clock)));
+    table.start(key, &Start::under(staff).of(table.subject(b"alice")), now(&table)?)?;
+    println!("first:  {:?}", table.touch(key, Binding::NONE, now(&table)?));
 
     let status = Command::new(std::env::current_exe()?).arg(&path).status()?;
     std::fs::remove_file(&path)?;
     assert!(status.success());
 
-    match table.touch(key, Binding::NONE, now(clock)) {
+    match table.touch(key, Binding::NONE, now(&table)?) {
         Verdict::Ended(end) => println!("first:  ended meanwhile: {}", end.cause.name()),
         other => println!("first:  {other:?}"),
     }
@@ -47,12 +45,11 @@ fn first() -> Outcome {
 }
 
 fn second(path: &Path) -> Outcome {
-    let clock = Instant::now();
     let table = Table::open(path)?;
-    for session in table.sessions(now(clock)) {
+    for session in table.sessions(now(&table)?) {
         println!("second: sees {} of {:?}", session.key, session.subject);
     }
-    let ended = table.end_subject(table.subject(b"alice"), Cause::Revoked, now(clock));
+    let ended = table.end_subject(table.subject(b"alice"), Cause::Revoked, now(&table)?);
     println!("second: ended {ended}");
     Ok(())
 }

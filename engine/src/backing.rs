@@ -6,7 +6,7 @@ mod file;
 use std::io;
 
 #[cfg(not(loom))]
-pub(crate) use file::{create, open};
+pub(crate) use file::{create, create_with, open, open_own, temporary};
 
 use crate::error::CreateError;
 use crate::key::Secret;
@@ -26,9 +26,10 @@ pub struct Config {
     /// The key of all digests; random when there is none. Give one only to make regions in which
     /// the same id has the same key.
     pub secret: Option<[u8; 32]>,
-    /// What the caller's clock said, in milliseconds, at the region's tick zero. The engine only
-    /// keeps it for other processes that open the region ([`crate::Table::epoch`]).
-    pub epoch: u64,
+    /// What the steady clock said, in milliseconds, at the region's tick zero; negative when that
+    /// was before the machine's boot. All processes that use the region take their ticks from it
+    /// ([`crate::Table::tick_at`]). Zero will do: then ticks are milliseconds since the boot.
+    pub epoch: i64,
     /// Ask the system for 2 MiB pages, which make touches of large regions faster and let memory
     /// be taken in larger pieces. A hint.
     pub huge_pages: bool,
@@ -75,20 +76,6 @@ impl Config {
     }
 }
 
-/// A number that is another one after every boot, so that ticks of before are not taken for ours.
-/// Zero, which no boot has, when the system does not say.
-fn boot_marker() -> u64 {
-    marker_in(std::path::Path::new("/proc/sys/kernel/random/boot_id"))
-}
-
-fn marker_in(path: &std::path::Path) -> u64 {
-    let id = std::fs::read(path).unwrap_or_default();
-    if id.is_empty() {
-        return 0;
-    }
-    u64::from_le_bytes(*blake3::hash(&id).as_bytes().first_chunk().expect("a hash is longer")) | 1
-}
-
 fn checksum(region: &Region) -> u64 {
     let mut hasher = blake3::Hasher::new();
     for at in 0..header::SUM {
@@ -98,14 +85,14 @@ fn checksum(region: &Region) -> u64 {
 }
 
 /// Writes the header of a region of zeroes; the magic last.
-fn initialise(region: &Region, config: &Config, secret: Secret) {
+fn initialise(region: &Region, config: &Config, secret: Secret, boot: u64) {
     let layout = &region.layout;
     region.set(header::VERSION, VERSION);
     region.set(header::WORDS, layout.words as u64);
     region.set(header::CAPACITY, layout.capacity);
     region.set(header::EVENTS, layout.events as u64);
-    region.set(header::BOOT, boot_marker());
-    region.set(header::EPOCH, config.epoch);
+    region.set(header::BOOT, boot);
+    region.set(header::EPOCH, config.epoch as u64);
     for (word, value) in secret.0.into_iter().enumerate() {
         region.set(header::SECRET + word, value);
     }
@@ -122,7 +109,8 @@ pub(crate) fn private(config: &Config) -> Result<Region, CreateError> {
     let map = memmap2::MmapRaw::from(map);
     advise(&map, config.huge_pages);
     let region = Region::new(map, layout, Owner::private());
-    initialise(&region, config, config.secret().map_err(CreateError::System)?);
+    // Nobody opens it after another boot.
+    initialise(&region, config, config.secret().map_err(CreateError::System)?, 0);
     Ok(region)
 }
 
@@ -131,7 +119,8 @@ pub(crate) fn private(config: &Config) -> Result<Region, CreateError> {
 pub(crate) fn private(config: &Config) -> Result<Region, CreateError> {
     let mut region = Region::new(config.layout()?, Owner::private());
     region.owner = Owner::claim(0, region.words());
-    initialise(&region, config, config.secret().map_err(CreateError::System)?);
+    // Nobody opens it after another boot.
+    initialise(&region, config, config.secret().map_err(CreateError::System)?, 0);
     Ok(region)
 }
 
@@ -140,18 +129,5 @@ fn advise(map: &memmap2::MmapRaw, huge_pages: bool) {
     if huge_pages {
         // A hint: a kernel without such pages does as well with small ones.
         let _ = map.advise(memmap2::Advice::HugePage);
-    }
-}
-
-#[cfg(all(test, not(loom)))]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_system_that_does_not_name_its_boot_is_like_no_boot() {
-        assert_eq!(marker_in(std::path::Path::new("/proc/there/is/none")), 0);
-        assert_eq!(marker_in(std::path::Path::new("/dev/null")), 0);
-        assert_ne!(boot_marker(), 0);
-        assert_eq!(boot_marker(), boot_marker());
     }
 }

@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::cause::End;
+use crate::time::Span;
 
 /// Why a region could not be created.
 #[derive(Debug, thiserror::Error)]
@@ -70,7 +71,7 @@ pub enum OpenError {
         source: io::Error,
     },
     /// The path is a symbolic link, which could be made to point anywhere.
-    #[error("{} is a symbolic link: name the region file itself", path.display())]
+    #[error("{} is a symbolic link: name the file itself", path.display())]
     Symlink {
         /// Where.
         path: PathBuf,
@@ -126,10 +127,10 @@ pub enum OpenError {
         /// Which part.
         what: &'static str,
     },
-    /// The region is from before the machine's last boot, so its times mean nothing now; or the system
-    /// does not say which boot this is (`/proc/sys/kernel/random/boot_id`).
+    /// The region is from before the machine's last boot, so its times mean nothing now.
     #[error(
-        "the region is from an earlier boot of this machine, from another one, or /proc is not there to tell: its times cannot be compared with today's"
+        "the region is from an earlier boot of this machine (or from another one): its times cannot be compared with today's: \
+         remove it, and restore a snapshot"
     )]
     OtherBoot,
     /// Too many processes have it open.
@@ -141,6 +142,40 @@ pub enum OpenError {
     /// The file is there and is still empty: another process is creating it, or died doing so.
     #[error("the region was never finished: remove it")]
     Unfinished,
+}
+
+/// Why the time between two moments is not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ClockError {
+    /// The clock that only goes forward says that it went back within one boot: the two moments
+    /// are not of one machine, or not of one time namespace.
+    #[error(
+        "the clock since boot is {} ms earlier than before, in the same boot: read it in the same time namespace, \
+         or state the downtime", .by.as_millis()
+    )]
+    SteadyBack {
+        /// By how much.
+        by: Span,
+    },
+    /// The machine was booted in between, and the clock on the wall says that it is earlier now.
+    #[error(
+        "the machine was booted meanwhile, and its wall clock is {} ms earlier than before: set the clock, \
+         or state the downtime", .by.as_millis()
+    )]
+    WallBack {
+        /// By how much.
+        by: Span,
+    },
+    /// Sessions were active at times that have not come yet by the clocks.
+    #[error(
+        "sessions were active {} ms later than the clocks say it is: take ticks from the clock since boot \
+         (Table::tick_at), or state the downtime", .by.as_millis()
+    )]
+    Ahead {
+        /// By how much.
+        by: Span,
+    },
 }
 
 /// Why a policy was refused.
@@ -251,4 +286,119 @@ pub enum CopyError {
     /// The other region has no room for this one's policies.
     #[error("the other region has no room for the policies of this one")]
     Policies,
+}
+
+/// Why a snapshot was not taken. What was at its path is still there.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SnapshotError {
+    /// The system refused.
+    #[error("cannot write the snapshot {}: {source}", path.display())]
+    Io {
+        /// Where.
+        path: PathBuf,
+        /// What it said.
+        source: io::Error,
+    },
+    /// Sessions were active much later than the moment of the snapshot: ticks are not taken from
+    /// the clock that the moment was read from, and a snapshot could not tell how old they are.
+    #[error(
+        "sessions were active {} ms later than the moment of the snapshot: take ticks from the clock since boot \
+         (Table::tick_at)", .by.as_millis()
+    )]
+    Ahead {
+        /// By how much.
+        by: Span,
+    },
+    /// More ended at once than the ring of events can hold, again and again.
+    #[error(
+        "sessions ended faster than they could be followed, {passes} times over: try again when it is quieter, \
+         or give the region a larger event ring"
+    )]
+    Overrun {
+        /// How often it was tried.
+        passes: usize,
+    },
+}
+
+/// Why a snapshot cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SnapshotOpenError {
+    /// The file is not this user's own, or is no file, or the system refused.
+    #[error(transparent)]
+    File(#[from] OpenError),
+    /// Too short, or not as long as its head says.
+    #[error("the snapshot is {bytes} bytes long and should be {expected}: it was truncated, or is something else")]
+    Length {
+        /// What is there.
+        bytes: u64,
+        /// What should be; of a file without a whole head, the least there can be.
+        expected: u64,
+    },
+    /// Does not begin as a snapshot does.
+    #[error("this is not a Curfew snapshot")]
+    Magic,
+    /// Written by a version with another format.
+    #[error("the snapshot has format version {found}, this program reads {expected}: use the program that made it")]
+    Version {
+        /// What is there.
+        found: u64,
+        /// What this program reads.
+        expected: u64,
+    },
+    /// It is not as it was written.
+    #[error("the snapshot is damaged: {what}")]
+    Damaged {
+        /// Which part is wrong.
+        what: &'static str,
+    },
+    /// It has a policy under which sessions would never end.
+    #[error("the snapshot has a policy {name:?} that cannot be: {source}")]
+    Policy {
+        /// Its name.
+        name: String,
+        /// What is wrong with it.
+        source: PolicyError,
+    },
+    /// It has an entry that no region can have held.
+    #[error("entry {number} of the snapshot is wrong: {what}")]
+    Entry {
+        /// Which, counted from zero.
+        number: u64,
+        /// What is wrong with it.
+        what: &'static str,
+    },
+}
+
+/// Why a snapshot was not restored. No region was made, and those that are there are as they were.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RestoreError {
+    /// Nobody knows how long ago the snapshot was taken.
+    #[error(transparent)]
+    Clock(#[from] ClockError),
+    /// The new region could not be made.
+    #[error(transparent)]
+    Create(#[from] CreateError),
+    /// The new region has no room for what the snapshot holds.
+    #[error("a region for {capacity} sessions has no room for what the snapshot holds (up to {entries})")]
+    Full {
+        /// Of the new region.
+        capacity: u64,
+        /// Entries of the snapshot.
+        entries: u64,
+    },
+    /// The configuration asks for another secret than the snapshot's.
+    #[error("the snapshot was taken of a region with another secret: leave the secret out")]
+    OtherSecret,
+    /// The snapshot has one key alive twice.
+    #[error("the snapshot has a session twice")]
+    Twice,
+    /// The file was changed after it was opened.
+    #[error("the snapshot was changed while it was read")]
+    Changed,
+    /// The system refused to read on.
+    #[error("cannot read the snapshot: {0}")]
+    Read(#[from] io::Error),
 }

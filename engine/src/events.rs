@@ -4,12 +4,15 @@
 //! word 0  at (tick 48) | what 8 | cause 8        word 4  age 48 | policy 8
 //! word 1  key, low half                          word 5  idle 48
 //! word 2  key, high half                         word 6  number of the event
-//! word 3  subject                                word 7  incarnation: slot 32 | generation 32
+//! word 3  subject                                word 7  slot 32 | generation 32
 //! ```
 //!
 //! Written under the ring's lock, the last lock anybody takes. Readers take none: each has its own
 //! cursor, copies a record, and then looks whether the head has come so far round that the copy may
 //! be of two events; what it missed is counted.
+//!
+//! The new record of a rotation (slot 32 | generation 32) is for snapshots alone: a session that
+//! changes its record while they look through the region is followed by it.
 
 use crate::atomic::{Ordering, fence};
 use crate::cause::Cause;
@@ -80,6 +83,8 @@ impl Event {
 
 impl Region {
     /// Appends an event.
+    /// Appends an event of the session in the record `incarnation` ([`crate::record::incarnation`]); of
+    /// a rotation, of the new one.
     pub(crate) fn emit(&self, event: &Event, incarnation: u64) {
         // What an owner left half-written lies behind the head and is overwritten.
         let _lock = self.lock(header::RING_LOCK);
@@ -116,13 +121,20 @@ impl Region {
 
     /// Event number `number`, or `None` when it has been, or may be being, overwritten.
     fn read_event(&self, number: u64) -> Option<Event> {
+        self.read_rotation(number).map(|(event, _)| event)
+    }
+
+    /// The same with the new record, if it is of a rotation.
+    pub(crate) fn read_rotation(&self, number: u64) -> Option<(Event, Option<(usize, u32)>)> {
         let at = self.layout.event(number);
         let words = std::array::from_fn(|word| self.get(at + word));
-        let written = self.get(at + 6);
+        let (written, target) = (self.get(at + 6), self.get(at + 7));
         fence(Ordering::Acquire);
         let head = self.get(header::RING_HEAD);
         let whole = written == number && head.wrapping_sub(number) < self.layout.events as u64;
-        if whole { Event::unpack(words) } else { None }
+        let event = if whole { Event::unpack(words)? } else { return None };
+        let target = ((target >> 32) as usize, target as u32);
+        Some((event, (event.what == What::Rotated).then_some(target)))
     }
 }
 

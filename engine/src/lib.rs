@@ -33,6 +33,13 @@
 //!
 //! What is in a region is not trusted: foreign bytes can give wrong answers about the sessions they
 //! claim to be, and nothing worse.
+//!
+//! # Time and restarts
+//!
+//! `now` is [`Table::tick_at`] of the steady clock of [`Moment::now`], for every process of a region.
+//! [`Table::snapshot`] writes a region to a file while others use it, and [`Snapshot`] restores it
+//! after a reboot, or into a region of another size, with the downtime counted against every
+//! session. `docs/snapshots.md` and `docs/time.md` say what that promises.
 
 #![deny(missing_docs)]
 #![deny(unsafe_code)]
@@ -50,6 +57,7 @@ mod layout;
 mod lock;
 #[cfg(all(test, loom))]
 mod models;
+mod moment;
 mod owner;
 mod policies;
 mod policy;
@@ -57,6 +65,8 @@ mod record;
 #[allow(unsafe_code)]
 mod region;
 mod shard;
+#[cfg(not(loom))]
+mod snapshot;
 mod state;
 mod subjects;
 mod table;
@@ -65,11 +75,17 @@ mod wheel;
 
 pub use backing::Config;
 pub use cause::{Cause, End};
-pub use error::{ChangeError, CopyError, CreateError, OpenError, PolicyError, RotateError, StartError};
+pub use error::{
+    ChangeError, ClockError, CopyError, CreateError, OpenError, PolicyError, RestoreError, RotateError, SnapshotError,
+    SnapshotOpenError, StartError,
+};
 pub use events::{Event, EventReader, What};
 pub use key::{Binding, Key, Subject};
+pub use moment::Moment;
 pub use policies::PolicyId;
 pub use policy::{GraceMode, OnFull, OnLimit, OnMismatch, Policy, Retain};
+#[cfg(not(loom))]
+pub use snapshot::{Restored, Snapshot, Snapshotted};
 pub use state::{Deadlines, Life, State, deadlines, keep_until, state};
 pub use table::{
     Advance, Batched, Damage, Filter, Left, Mismatch, Rotated, SessionInfo, Start, Started, Stats, Table, Verdict,

@@ -18,12 +18,13 @@ use crate::layout::{LINE, POLICIES, POLICY, VERSIONS, header};
 use crate::lock::Lock;
 use crate::policy::{Limits, PACKED, Policy};
 use crate::region::Region;
-use crate::state::{Life, State, deadlines, state};
+use crate::state::{Life, State, over_before, state};
 use crate::time::Tick;
 
 const CHANGE: usize = 1;
 const NAME: usize = 2;
-const NAME_BYTES: usize = 32;
+/// Of a name, with its length.
+pub(crate) const NAME_BYTES: usize = 32;
 const SINCE: usize = PACKED;
 /// Attempts to read a policy that changes meanwhile; each failure is a whole change.
 const READS: usize = 8;
@@ -80,14 +81,21 @@ pub(crate) struct Rules {
 }
 
 impl Rules {
+    /// All versions, the oldest first, each with the tick since when it holds.
+    #[cfg(not(loom))]
+    pub(crate) fn versions(&self) -> impl Iterator<Item = (Policy, Tick)> + '_ {
+        let older = &self.older[..self.count];
+        let since = std::iter::once(Tick::ZERO).chain(older.iter().map(|(_, until)| *until));
+        let older = older.iter().zip(since).map(|((version, _), since)| (*version, since));
+        older.chain(std::iter::once((self.policy, self.since)))
+    }
+
     /// The state of a life at `now`, and the version that decided.
     #[inline]
     pub(crate) fn state(&self, life: &Life, now: Tick) -> (State, &Policy) {
         if life.mark.is_none() {
             for (version, until) in &self.older[..self.count] {
-                let end = deadlines(life, version).end;
-                // One that began when the next had taken over never lived under this one.
-                if life.start < *until && end.at <= *until {
+                if let Some(end) = over_before(life, version, *until) {
                     return (State::Ended(end), version);
                 }
             }
@@ -203,6 +211,17 @@ impl Region {
             self.count_change();
         }
         lock
+    }
+
+    /// Puts in a policy of another region under its number there. The region is empty, and nobody
+    /// else's yet.
+    #[cfg(not(loom))]
+    pub(crate) fn adopt_policy(&self, id: u8, name: &str, policy: &Policy, since: Tick) {
+        let _lock = self.lock_policies();
+        let id = usize::from(id);
+        self.write_name(id, name);
+        self.write_version(id, 0, policy, since);
+        self.publish(self.layout.policy(id), Head::new(0, 0).0);
     }
 
     fn count_change(&self) {

@@ -250,6 +250,15 @@ fn tag(control: Control) -> u64 {
     u64::from(control.generation() & 0x7fff)
 }
 
+/// A session as events name it: its record, and the record's generation.
+pub(crate) fn incarnation(slot: usize, generation: u32) -> u64 {
+    (slot as u64) << 32 | u64::from(generation)
+}
+
+fn end_word(end: End) -> u64 {
+    (end.cause as u64) << TICK_BITS | end.at.as_millis()
+}
+
 /// What became of an attempt to move the last activity.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Moved {
@@ -416,8 +425,19 @@ impl Region {
     }
 
     /// Fills a free record and makes it a session. Under the shard's lock; the tag follows.
-    pub(crate) fn begin(&self, slot: usize, birth: &Birth) -> Control {
+    pub(crate) fn begin(&self, slot: usize, birth: &Birth) {
         let control = self.control(slot).begun(Kind::Session, birth.policy);
+        self.fill(slot, control, birth, birth.token.as_millis(), birth.binding.0);
+    }
+
+    /// Fills a free record with a session, or an alias, that has ended already and was reported.
+    /// Under the shard's lock; the tag follows.
+    pub(crate) fn begin_ended(&self, slot: usize, birth: &Birth, kind: Kind, end: End, until: Tick) {
+        let control = self.control(slot).begun(kind, birth.policy).reported();
+        self.fill(slot, control, birth, MARK | KEPT | end_word(end), until.as_millis());
+    }
+
+    fn fill(&self, slot: usize, control: Control, birth: &Birth, limit: u64, binding: u64) {
         // Pairs with the fence of `view`: who sees one of the words below sees that the record was
         // freed, or is of this session.
         fence(Ordering::Release);
@@ -425,11 +445,10 @@ impl Region {
         self.set(self.field(slot, at::KEY + 1), birth.key.0[1]);
         self.set(self.field(slot, at::LAST), tag(control) << TICK_BITS | birth.last.as_millis());
         self.set(self.field(slot, at::START), birth.start.as_millis());
-        self.set(self.field(slot, at::LIMIT), birth.token.as_millis());
-        self.set(self.field(slot, at::BINDING), birth.binding.0);
+        self.set(self.field(slot, at::LIMIT), limit);
+        self.set(self.field(slot, at::BINDING), binding);
         self.set(self.field(slot, at::SUBJECT), birth.subject.0);
         self.set_control(slot, control);
-        control
     }
 
     /// Restarts idle and lifetime. Under the shard's lock.
@@ -444,8 +463,7 @@ impl Region {
 
     /// Marks a session as ended. From this store on nothing brings it back. Under the shard's lock.
     pub(crate) fn mark(&self, slot: usize, end: End) {
-        let word = MARK | (end.cause as u64) << TICK_BITS | end.at.as_millis();
-        self.publish(self.field(slot, at::LIMIT), word);
+        self.publish(self.field(slot, at::LIMIT), MARK | end_word(end));
     }
 
     /// Notes until when an ended record is kept. After the mark, by which readers know that the
@@ -460,9 +478,8 @@ impl Region {
     /// Makes a session that is in no list the alias of another. Under the locks of both shards. The
     /// kind and `moving` are part of a session's identity, so readers see the session, or the session
     /// without a subject, or the alias.
-    pub(crate) fn alias(&self, slot: usize, target: usize) {
+    pub(crate) fn alias(&self, slot: usize, target: usize, generation: u32) {
         let control = self.control(slot);
-        let generation = self.control(target).generation();
         self.set_control(slot, Control(control.0 | MOVING));
         fence(Ordering::Release);
         self.set(self.field(slot, at::SUBJECT), u64::from(generation) << 32 | target as u64);
@@ -494,7 +511,7 @@ impl Region {
 
     /// The record's session, as its event names it.
     pub(crate) fn incarnation(&self, slot: usize) -> u64 {
-        (slot as u64) << 32 | u64::from(self.control(slot).generation())
+        incarnation(slot, self.control(slot).generation())
     }
 
     /// Frees a record. Under the shard's lock; the tag is cleared after.

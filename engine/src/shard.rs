@@ -18,7 +18,7 @@ use crate::layout::header;
 use crate::lock::Lock;
 use crate::policies::{PolicyId, Rules};
 use crate::policy::Policy;
-use crate::record::{Birth, Kind, View};
+use crate::record::{Birth, Kind, View, incarnation};
 use crate::region::Region;
 use crate::state::{State, deadlines, keep_until};
 use crate::time::Tick;
@@ -125,6 +125,12 @@ impl Region {
         // A region of zeroes has nothing due; the word holds the tick's complement.
         Tick::from_word(!self.load(self.layout.shard(shard) + field::NEXT_DUE))
     }
+}
+
+/// What an alias stands for, as events name it.
+fn of_target(alias: &View) -> u64 {
+    let (slot, generation) = alias.target();
+    incarnation(slot, generation)
 }
 
 #[inline]
@@ -477,13 +483,25 @@ impl Shard<'_> {
         Some(slot)
     }
 
+    /// Puts in the record of a session that has ended elsewhere, where that was reported: it is
+    /// never alive here. There must be room.
+    pub(crate) fn insert_ended(&self, birth: &Birth, kind: Kind, end: End, until: Tick) -> Option<usize> {
+        let position = self.index.vacancy(self.region, birth.key.0[0])?;
+        let slot = self.first() + position;
+        self.region.begin_ended(slot, birth, kind, end, until);
+        self.index.occupy(self.region, position, birth.key.0[0]);
+        self.count(field::USED);
+        self.file(slot, KEPT, until);
+        Some(slot)
+    }
+
     /// Makes a session the alias of `target`. It must be in no list, and its subject's lock be held.
     pub(crate) fn alias(&self, slot: usize, subject: Subject, target: usize) {
         self.set(field::MOVING_SUBJECT, subject.0);
         self.set(field::MOVING, (slot - self.first()) as u64 + 1);
         // Before the alias, so that `end_all`, which finds one, also finds it counted.
         self.count(field::ROTATED);
-        self.region.alias(slot, target);
+        self.region.alias(slot, target, self.region.control(target).generation());
     }
 
     /// The record that was becoming an alias when its owner died, and whose it was.
@@ -498,7 +516,8 @@ impl Shard<'_> {
         let end = End { cause: Cause::Rotated, at };
         self.region.hand_over(slot);
         self.region.mark(slot, end);
-        self.region.emit(&Shard::event(view, What::Rotated, end), self.region.incarnation(slot));
+        let new = self.region.view(slot).map_or(0, |alias| of_target(&alias));
+        self.region.emit(&Shard::event(view, What::Rotated, end), new);
         self.region.set_control(slot, self.region.control(slot).reported());
         self.set(field::MOVING, 0);
         self.region.sub(self.at(field::LIVE), 1);
@@ -577,12 +596,12 @@ impl Shard<'_> {
         }
         self.unlist(slot, subject);
         if !view.control.is_reported() {
-            let what = if view.control.kind() == Kind::Alias { What::Rotated } else { What::Ended };
-            let mut event = Shard::event(view, what, end);
+            let is_alias = view.control.kind() == Kind::Alias;
+            let mut event = Shard::event(view, if is_alias { What::Rotated } else { What::Ended }, end);
             if let Some((_, subject)) = self.moving().filter(|(moving, _)| *moving == slot) {
                 event.subject = subject;
             }
-            let incarnation = self.region.incarnation(slot);
+            let incarnation = if is_alias { of_target(view) } else { self.region.incarnation(slot) };
             let is_there = *searches > 0 && self.region.has_event(&event, incarnation);
             *searches = searches.saturating_sub(1);
             if !is_there {

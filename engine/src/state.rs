@@ -103,6 +103,14 @@ pub fn state(life: &Life, policy: &Policy, now: Tick) -> State {
     }
 }
 
+/// How a life has ended that was over under a version of its policy before, at `until`, the next took
+/// over. One that began when the next had taken over never lived under this one.
+#[inline]
+pub(crate) fn over_before(life: &Life, version: &Policy, until: Tick) -> Option<End> {
+    let end = deadlines(life, version).end;
+    (life.start < until && end.at <= until).then_some(end)
+}
+
 /// Until when the record of a session that ended at `end` is kept; at the most until the last tick.
 #[must_use]
 pub fn keep_until(life: &Life, policy: &Policy, end: End) -> Tick {

@@ -15,8 +15,8 @@ use std::sync::{Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use curfew_engine::{
-    Batched, Binding, Cause, Config, Filter, GraceMode, Key, OnFull, OnLimit, OnMismatch, Policy, PolicyId, Retain,
-    Span, Start, Stats, Subject, Table, Tick,
+    Batched, Binding, Cause, Config, Filter, GraceMode, Key, Moment, OnFull, OnLimit, OnMismatch, Policy, PolicyId,
+    Retain, Snapshot, SnapshotOpenError, Span, Start, Stats, Subject, Table, Tick,
 };
 
 /// How long one round may take before it counts as a hang.
@@ -226,8 +226,30 @@ fn every_verb(
     if let Ok(larger) = Table::private(&Config { secret: Some([9; 32]), ..Config::new(1000) }) {
         let _ = table.copy_into(&larger, at(now));
     }
+    save_and_restore(table, now);
     now += 20_000;
     (0..ADVANCES).any(|_| !table.advance(at(now), 1000).more)
+}
+
+/// A snapshot of a damaged region is one that can be read, and what comes out of it is in order.
+fn save_and_restore(table: &Table, now: u64) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("snapshot");
+    let moment = Moment { steady: now, wall: now, boot: 1 };
+    if table.snapshot(&path, &moment).is_err() {
+        return;
+    }
+    match Snapshot::open(&path) {
+        Ok(snapshot) => {
+            let later = Moment { steady: now + 100, ..moment };
+            if let Ok((restored, _)) = snapshot.restore_private(&Config::new(1000), &later) {
+                restored.check().expect("what was restored is in order");
+            }
+        }
+        // Where others do damage all the time, a policy may be gone when its sessions are written.
+        Err(SnapshotOpenError::Entry { .. }) => {}
+        Err(other) => panic!("{other}"),
+    }
 }
 
 /// What was found, by what it says, with the first seed that showed it.

@@ -11,7 +11,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("atomic", &[]),
     ("layout", &[]),
     ("cause", &["time"]),
-    ("error", &["cause"]),
+    ("error", &["cause", "time"]),
+    ("moment", &["error", "time"]),
     ("policy", &["error", "time"]),
     ("state", &["cause", "policy", "time"]),
     ("key", &[]),
@@ -32,7 +33,14 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "state", "subjects", "time", "wheel",
         ],
     ),
-    ("backing", &["error", "key", "layout", "owner", "region"]),
+    ("backing", &["error", "key", "layout", "moment", "owner", "region"]),
+    (
+        "snapshot",
+        &[
+            "atomic", "backing", "cause", "error", "events", "key", "layout", "moment", "policies", "policy", "record",
+            "region", "snapshot", "state", "table", "time", "wheel",
+        ],
+    ),
     (
         "table",
         &[

@@ -7,38 +7,53 @@ use std::path::{Path, PathBuf};
 
 use memmap2::MmapOptions;
 
-use super::{Config, advise, boot_marker, checksum, initialise};
+use super::{Config, advise, checksum, initialise};
 use crate::error::{CreateError, OpenError};
 use crate::layout::{HEADER, Layout, MAGIC, MOST_CAPACITY, MOST_EVENTS, VERSION, header};
+use crate::moment::boot_marker;
 use crate::owner::Owner;
 use crate::region::Region;
 
 /// Creates a region file. It appears at `path` whole or not at all.
 pub(crate) fn create(path: &Path, config: &Config) -> Result<Region, CreateError> {
+    create_with(path, config, |_| Ok(()))
+}
+
+/// The same, with what `fill` puts into the region before anybody else can see it.
+pub(crate) fn create_with<E: From<CreateError>>(
+    path: &Path,
+    config: &Config,
+    fill: impl FnOnce(Region) -> Result<(), E>,
+) -> Result<Region, E> {
     let layout = config.layout()?;
-    if boot_marker() == 0 {
-        return Err(CreateError::Open(OpenError::OtherBoot));
-    }
     let io = |source| CreateError::Io { path: path.into(), source };
+    // What is there already is not worth filling another one for.
+    if path.symlink_metadata().is_ok() {
+        return Err(CreateError::Exists { path: path.into() }.into());
+    }
     let (unfinished, file) = temporary(path).map_err(io)?;
-    let result = (|| {
+    let result = (|| -> Result<(), E> {
         check_space(path, &file, layout.bytes() as u64)?;
         file.set_len(layout.bytes() as u64).map_err(io)?;
         let map = MmapOptions::new().len(layout.bytes()).map_raw(&file).map_err(io)?;
+        advise(&map, config.huge_pages);
         let region = Region::new(map, layout, Owner::private());
-        initialise(&region, config, config.secret().map_err(CreateError::System)?);
+        initialise(&region, config, config.secret().map_err(CreateError::System)?, boot_marker().map_err(io)?);
+        fill(region)?;
         // Unlike a rename, a link replaces nothing that somebody else made meanwhile.
         std::fs::hard_link(&unfinished, path).map_err(|source| match source.kind() {
             io::ErrorKind::AlreadyExists => CreateError::Exists { path: path.into() },
             _ => CreateError::Io { path: path.into(), source },
-        })
+        })?;
+        Ok(())
     })();
     let _ = std::fs::remove_file(&unfinished);
     result?;
-    Ok(open(path, config.huge_pages)?)
+    Ok(open(path, config.huge_pages).map_err(CreateError::Open)?)
 }
 
-fn temporary(path: &Path) -> io::Result<(PathBuf, File)> {
+/// A file of this user's alone beside `path`, for what is not whole yet.
+pub(crate) fn temporary(path: &Path) -> io::Result<(PathBuf, File)> {
     let mut random = [0; 8];
     getrandom::fill(&mut random).map_err(io::Error::other)?;
     let mut name = path.as_os_str().to_owned();
@@ -58,12 +73,12 @@ fn check_space(path: &Path, file: &File, needed: u64) -> Result<(), CreateError>
     Ok(())
 }
 
-/// Opens a region file that exists.
-pub(crate) fn open(path: &Path, huge_pages: bool) -> Result<Region, OpenError> {
+/// Opens a file that must be this user's alone, and says how long it is.
+pub(crate) fn open_own(path: &Path, write: bool) -> Result<(File, u64), OpenError> {
     let io = |source| OpenError::Io { path: path.into(), source };
     let file = OpenOptions::new()
         .read(true)
-        .write(true)
+        .write(write)
         .custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_CLOEXEC | nix::libc::O_NONBLOCK)
         .open(path)
         .map_err(|source| match source.raw_os_error() {
@@ -82,7 +97,14 @@ pub(crate) fn open(path: &Path, huge_pages: bool) -> Result<Region, OpenError> {
     if meta.mode() & 0o077 != 0 {
         return Err(OpenError::Mode { path: path.into(), mode: meta.mode() & 0o777 });
     }
-    let layout = read_layout(&file, meta.len()).map_err(|error| match error {
+    Ok((file, meta.len()))
+}
+
+/// Opens a region file that exists.
+pub(crate) fn open(path: &Path, huge_pages: bool) -> Result<Region, OpenError> {
+    let io = |source| OpenError::Io { path: path.into(), source };
+    let (file, bytes) = open_own(path, true)?;
+    let layout = read_layout(&file, bytes).map_err(|error| match error {
         ReadLayout::Io(source) => io(source),
         ReadLayout::Refused(error) => error,
     })?;
@@ -92,9 +114,7 @@ pub(crate) fn open(path: &Path, huge_pages: bool) -> Result<Region, OpenError> {
     if region.get(header::SUM) != checksum(&region) {
         return Err(OpenError::Header { what: "its checksum" });
     }
-    // A boot that is not known is another one: ticks of before would make sessions live for years.
-    let boot = boot_marker();
-    if boot == 0 || region.get(header::BOOT) != boot {
+    if region.get(header::BOOT) != boot_marker().map_err(io)? {
         return Err(OpenError::OtherBoot);
     }
     let claimed = Owner::claim(file, region.words()).map_err(io)?;

@@ -74,7 +74,8 @@ fn an_end_whose_process_dies_after_the_mark_is_finished_by_one_heir() {
                 let end = End { cause: Cause::Logout, at: at(1) };
                 if view.mark().is_none() {
                     table.region.mark(slot, end);
-                    table.region.emit(&crate::shard::Shard::event(&view, What::Ended, end));
+                    let event = crate::shard::Shard::event(&view, What::Ended, end);
+                    table.region.emit(&event, table.region.incarnation(slot));
                 }
                 std::mem::forget(shard);
                 kill(table);

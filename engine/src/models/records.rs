@@ -85,7 +85,7 @@ fn a_view_of_a_session_that_is_rotated_has_its_subject_or_none() {
                 region.keep(0, at(77));
             },
             |view| {
-                let view = view.expect("a rotation changes a record four times, a reader tries five");
+                let view = view.expect("a rotation changes a record four times, a reader tries six");
                 assert!([Subject(1), Subject::NONE].contains(&view.subject()), "{view:?}");
                 assert!(view.control.kind() != Kind::Alias || view.target() == (5, 9), "{view:?}");
             },

@@ -47,10 +47,6 @@ impl Table {
 }
 
 impl Shard<'_> {
-    pub(crate) fn uncount_live(&self) {
-        self.set(field::LIVE, self.get(field::LIVE).saturating_sub(1));
-    }
-
     fn check(&self) -> Result<(), String> {
         let hash_at = |position: usize| self.region.view(self.first() + position).map(|view| view.key.0[0]);
         self.index.check(self.region, hash_at)?;

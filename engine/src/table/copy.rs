@@ -1,14 +1,26 @@
 //! Moving sessions into another region, of another size: this is how a table grows.
 
+use crate::cause::End;
 use crate::error::CopyError;
 use crate::key::Subject;
 use crate::policies::PolicyId;
+#[cfg(not(loom))]
+use crate::policy::Policy;
 use crate::record::{Birth, Kind, View};
-use crate::shard::Shard;
 use crate::state::{State, keep_until};
 use crate::table::Table;
 use crate::time::Tick;
-use crate::wheel::KEPT;
+
+/// Units of due work done at once to make room.
+const SLICE: usize = 4096;
+
+/// A record on its way from one region into another.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Adopted {
+    Live(Birth),
+    /// One that had ended and was reported, and until when it is kept.
+    Ended(Birth, Kind, End, Tick),
+}
 
 impl Table {
     /// Copies every policy and every session that is alive or remembered at `now` into an empty
@@ -56,8 +68,6 @@ impl Table {
         if until <= now {
             return Some(false);
         }
-        let subject =
-            if ended.is_some() || view.control.kind() == Kind::Alias { Subject::NONE } else { view.subject() };
         let birth = Birth {
             key: view.key,
             policy: policy.0,
@@ -65,32 +75,49 @@ impl Table {
             last: life.last,
             token: life.token,
             binding: view.binding(),
-            subject,
+            subject: view.subject(),
         };
-        let region = &other.region;
-        let shard = region.lock_shard(region.shard_of(view.key));
-        if !shard.make_room(now, false) {
+        let record = match ended {
+            Some(end) => Adopted::Ended(birth, Kind::Session, end, until),
+            None => Adopted::Live(birth),
+        };
+        other.adopt(&record, false, now).map(|_| true)
+    }
+
+    /// Ends a session that was adopted and was over already.
+    #[cfg(not(loom))]
+    pub(crate) fn end_as(&self, slot: usize, end: End, version: &Policy, now: Tick) {
+        let shard = self.region.lock_shard(slot / self.region.layout.slots);
+        if let Some(view) = self.region.view(slot) {
+            shard.end(slot, &view, end, version, now);
+        }
+    }
+
+    /// Puts in a record of another region with the same secret as it was there, and says where.
+    /// `None` when there is no room, also after doing what is due at `now` and, if `evict` allows
+    /// it, giving up ended records.
+    pub(crate) fn adopt(&self, record: &Adopted, evict: bool, now: Tick) -> Option<usize> {
+        let region = &self.region;
+        let (Adopted::Live(birth) | Adopted::Ended(birth, ..)) = record;
+        let shard = region.lock_shard(region.shard_of(birth.key));
+        // What is due may be more than one start would do to make room.
+        while !shard.has_room() && shard.sweep(now, SLICE) + shard.advance(now, SLICE) > 0 {}
+        if !shard.make_room(now, evict) {
             return None;
         }
-        let rules = region.rules(policy.0)?;
-        let slot = if subject == Subject::NONE {
-            shard.insert(&birth, &rules)?
-        } else {
-            let subjects = region.subjects(subject);
-            if !subjects.has_room(subject) {
-                return None;
+        let rules = region.rules(birth.policy)?;
+        match record {
+            Adopted::Ended(_, kind, end, until) => shard.insert_ended(birth, *kind, *end, *until),
+            Adopted::Live(_) if birth.subject == Subject::NONE => shard.insert(birth, &rules),
+            Adopted::Live(_) => {
+                let subjects = region.subjects(birth.subject);
+                if !subjects.has_room(birth.subject) {
+                    return None;
+                }
+                let slot = shard.insert(birth, &rules)?;
+                subjects.link(slot, birth.subject);
+                Some(slot)
             }
-            let slot = shard.insert(&birth, &rules)?;
-            subjects.link(slot, subject);
-            slot
-        };
-        if let Some(end) = ended {
-            region.mark(slot, end);
-            region.set_control(slot, region.control(slot).reported());
-            shard.uncount_live();
-            region.keep(slot, until);
-            Shard::file(&shard, slot, KEPT, until);
         }
-        Some(true)
     }
 }

@@ -3,7 +3,7 @@
 mod advance;
 mod change;
 mod check;
-mod copy;
+pub(crate) mod copy;
 mod list;
 mod start;
 pub(crate) mod touch;
@@ -157,10 +157,18 @@ impl Table {
         self.secret.binding(what)
     }
 
-    /// What [`Config::epoch`] said when the region was created.
+    /// What the steady clock said at tick zero ([`Config::epoch`]).
     #[must_use]
-    pub fn epoch(&self) -> u64 {
-        self.region.get(header::EPOCH)
+    pub fn epoch(&self) -> i64 {
+        self.region.get(header::EPOCH) as i64
+    }
+
+    /// The tick of a reading of the steady clock ([`crate::Moment::steady`]): what every process
+    /// that uses the region passes as `now`.
+    #[must_use]
+    pub fn tick_at(&self, steady: u64) -> Tick {
+        let millis = i128::from(steady) - i128::from(self.epoch());
+        Tick::from_millis(u64::try_from(millis.max(0)).unwrap_or(u64::MAX))
     }
 
     /// Adds a policy, or changes the one of this name for all sessions that live under it.
