@@ -73,6 +73,8 @@ pub(crate) mod header {
     pub(crate) const REFUSED_FULL: usize = 33;
     pub(crate) const REFUSED_LIMITED: usize = 34;
     pub(crate) const RECOVERIES: usize = 35;
+    /// In memory that the caller lent: which file's bytes the owners lock; zero for none.
+    pub(crate) const LOCKS: usize = 48;
     pub(crate) const EPOCHS: usize = 128;
     const _: () = assert!(EPOCHS + OWNERS <= super::HEADER);
 }

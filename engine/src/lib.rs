@@ -68,6 +68,8 @@ pub use events::{Event, EventReader, What};
 pub use key::{Binding, Key, Subject};
 pub use policies::PolicyId;
 pub use policy::{GraceMode, OnFull, OnLimit, OnMismatch, Policy, Retain};
+#[cfg(not(loom))]
+pub use region::Memory;
 pub use state::{Deadlines, Life, State, deadlines, keep_until, state};
 pub use table::{
     Advance, Batched, Damage, Filter, Left, Mismatch, Rotated, SessionInfo, Start, Started, Stats, Table, Verdict,

@@ -31,7 +31,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "state", "subjects", "time", "wheel",
         ],
     ),
-    ("backing", &["error", "key", "layout", "owner", "region"]),
+    ("backing", &["atomic", "error", "key", "layout", "owner", "region"]),
     (
         "table",
         &[

@@ -234,6 +234,7 @@ impl Model {
             age: now.since(record.life.start),
             policy: PolicyId::from_number(record.policy as u8),
             mismatch,
+            resumes: policy.grace_mode == GraceMode::Resume,
         }
     }
 
