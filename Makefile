@@ -60,3 +60,5 @@ bench:
 clean:
 	$(CARGO) clean
 	rm -rf .tools
+
+include ffi/ffi.mk
