@@ -40,3 +40,9 @@ uninstall:
 # Where the tests have it installed.
 stage:
 	@$(MAKE) --no-print-directory install PREFIX=$(STAGE) DESTDIR=
+
+.PHONY: test-c
+test-c: lib
+	@./scripts/setup
+	@./scripts/setup header
+	./ffi/tests/check
