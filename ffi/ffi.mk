@@ -46,3 +46,24 @@ test-c: lib
 	@./scripts/setup
 	@./scripts/setup header
 	./ffi/tests/check
+
+GO_ENV = cd bindings/go/curfew && PKG_CONFIG_PATH=$(STAGE)/lib/pkgconfig LD_LIBRARY_PATH=$(STAGE)/lib
+
+# cgo checks every pointer that crosses: by a variable before Go 1.21, by an experiment since.
+CGOCHECK = $(shell go version | grep -q 'go1\.\(19\|20\)' && echo GODEBUG=cgocheck=2 || echo GOEXPERIMENT=cgocheck2)
+
+.PHONY: test-go
+test-go: stage
+	@./scripts/setup
+	$(GO_ENV) sh -c 'test -z "$$(gofmt -l . | tee /dev/stderr)" && go vet ./...'
+	$(GO_ENV) $(CGOCHECK) go test -race -count=1 ./...
+
+# Nanoseconds per touch through Go and through C; for a machine that does nothing else.
+.PHONY: bench-ffi
+bench-ffi: stage
+	@./scripts/setup
+	@mkdir -p target/c
+	cc -std=c11 -O2 ffi/tests/c/bench.c -o target/c/bench \
+	    $$(PKG_CONFIG_PATH=$(STAGE)/lib/pkgconfig pkg-config --cflags --libs curfew)
+	LD_LIBRARY_PATH=$(STAGE)/lib target/c/bench
+	$(GO_ENV) go test -run '^$$' -bench . ./...
