@@ -27,6 +27,7 @@ setup:
 
 test: setup
 	$(CARGO) test --workspace --locked
+	@$(MAKE) --no-print-directory test-c test-go
 
 # The same for longer: more random histories, and threads that run for a minute.
 soak:

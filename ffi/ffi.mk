@@ -67,3 +67,16 @@ bench-ffi: stage
 	    $$(PKG_CONFIG_PATH=$(STAGE)/lib/pkgconfig pkg-config --cflags --libs curfew)
 	LD_LIBRARY_PATH=$(STAGE)/lib target/c/bench
 	$(GO_ENV) go test -run '^$$' -bench . ./...
+
+# Random calls under AddressSanitizer, guided by coverage; for as long as FUZZ_SECONDS says.
+FUZZ_SECONDS ?= 60
+FUZZ_FLAGS := -Zsanitizer=address -Cforce-frame-pointers --cfg fuzzing -Cpasses=sancov-module \
+    -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
+    -Cllvm-args=-sanitizer-coverage-pc-table
+
+.PHONY: fuzz-ffi
+fuzz-ffi:
+	@mkdir -p target/fuzz/corpus
+	RUSTFLAGS="$(FUZZ_FLAGS)" $(CARGO) +nightly run --release --manifest-path ffi/fuzz/Cargo.toml --bin calls \
+	    --target x86_64-unknown-linux-gnu --target-dir target/fuzz -- \
+	    -max_total_time=$(FUZZ_SECONDS) -max_len=4096 -timeout=60 -print_final_stats=1 target/fuzz/corpus
