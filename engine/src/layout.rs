@@ -74,6 +74,7 @@ pub(crate) mod header {
     pub(crate) const REFUSED_LIMITED: usize = 34;
     pub(crate) const RECOVERIES: usize = 35;
     /// In memory that the caller lent: which file's bytes the owners lock; zero for none.
+    #[cfg(not(loom))]
     pub(crate) const LOCKS: usize = 48;
     pub(crate) const EPOCHS: usize = 128;
     const _: () = assert!(EPOCHS + OWNERS <= super::HEADER);
