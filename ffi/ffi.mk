@@ -79,4 +79,4 @@ fuzz-ffi:
 	@mkdir -p target/fuzz/corpus
 	RUSTFLAGS="$(FUZZ_FLAGS)" $(CARGO) +nightly run --release --manifest-path ffi/fuzz/Cargo.toml --bin calls \
 	    --target x86_64-unknown-linux-gnu --target-dir target/fuzz -- \
-	    -max_total_time=$(FUZZ_SECONDS) -max_len=4096 -timeout=60 -print_final_stats=1 target/fuzz/corpus
+	    -max_total_time=$(FUZZ_SECONDS) -max_len=4096 -timeout=60 -print_final_stats=1 -artifact_prefix=target/fuzz/ target/fuzz/corpus

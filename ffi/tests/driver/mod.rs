@@ -147,7 +147,7 @@ fn message(error: &curfew_error) -> String {
 
 fn open(bytes: &mut Bytes<'_>, world: &mut World<'_>) -> curfew_status {
     let config = curfew_config {
-        struct_size: if bytes.byte() < 250 { size_of::<curfew_config>() } else { usize::from(bytes.byte()) },
+        struct_size: if bytes.byte() < 250 { size_of::<curfew_config>() } else { usize::from(bytes.byte() % 48) },
         capacity: if bytes.byte() < 240 { 1 + u64::from(bytes.byte()) % 40 } else { 0 },
         events: bytes.choose(&[0, 16, 20]),
         secret: std::ptr::null(),
