@@ -29,6 +29,7 @@ setup:
 test: setup
 	$(CARGO) test --workspace --locked
 	$(CARGO) test --locked -p curfew-engine --features crash-points --test death --test sim --test kill
+	@$(MAKE) --no-print-directory test-c test-go
 
 # The same for longer: more random histories, and threads that run for a minute.
 soak:
@@ -94,3 +95,5 @@ bench:
 clean:
 	$(CARGO) clean
 	rm -rf .tools
+
+include ffi/ffi.mk

@@ -1,14 +1,20 @@
-//! Where a region's memory comes from: this process's own, or a file that several map.
+//! Where a region's memory comes from: this process's own, a file that several map, or the caller.
 
 #[cfg(not(loom))]
 mod file;
+#[cfg(not(loom))]
+mod lent;
 
 use std::io;
 
 #[cfg(not(loom))]
 pub(crate) use file::{create, create_with, open, open_own, temporary};
+#[cfg(not(loom))]
+pub(crate) use lent::{create_in, open_in};
 
 use crate::error::CreateError;
+#[cfg(not(loom))]
+use crate::error::OpenError;
 use crate::key::Secret;
 use crate::layout::{Layout, MAGIC, MOST_CAPACITY, MOST_EVENTS, VERSION, header};
 use crate::owner::Owner;
@@ -52,7 +58,7 @@ impl Config {
         Config { capacity, events: 0, secret: None, epoch: 0, huge_pages: false }
     }
 
-    fn layout(&self) -> Result<Layout, CreateError> {
+    pub(crate) fn layout(&self) -> Result<Layout, CreateError> {
         if !(1..=MOST_CAPACITY).contains(&self.capacity) {
             return Err(CreateError::Capacity { capacity: self.capacity, most: MOST_CAPACITY });
         }
@@ -82,6 +88,41 @@ fn checksum(region: &Region) -> u64 {
         hasher.update(&region.get(at).to_le_bytes());
     }
     u64::from_le_bytes(*hasher.finalize().as_bytes().first_chunk().expect("a hash is longer"))
+}
+
+/// What a header must say to be one of ours; the region that it heads.
+#[cfg(not(loom))]
+fn check_header(word: impl Fn(usize) -> u64) -> Result<Layout, OpenError> {
+    if word(header::MAGIC) != MAGIC {
+        return Err(OpenError::Magic);
+    }
+    if word(header::VERSION) != VERSION {
+        return Err(OpenError::Version { found: word(header::VERSION), expected: VERSION });
+    }
+    let (capacity, events) = (word(header::CAPACITY), word(header::EVENTS));
+    if !(1..=MOST_CAPACITY).contains(&capacity) {
+        return Err(OpenError::Header { what: "its capacity" });
+    }
+    if !(16..=MOST_EVENTS).contains(&events) {
+        return Err(OpenError::Header { what: "the size of its event ring" });
+    }
+    let layout = Layout::new(capacity, events);
+    if word(header::WORDS) != layout.words as u64 || word(header::GEOMETRY) != layout.geometry() {
+        return Err(OpenError::Header { what: "its geometry" });
+    }
+    Ok(layout)
+}
+
+/// What can be told once all of a region is there.
+#[cfg(not(loom))]
+fn check_whole(region: &Region, boot: u64) -> Result<(), OpenError> {
+    if region.get(header::SUM) != checksum(region) {
+        return Err(OpenError::Header { what: "its checksum" });
+    }
+    if region.get(header::BOOT) != boot {
+        return Err(OpenError::OtherBoot);
+    }
+    Ok(())
 }
 
 /// Writes the header of a region of zeroes; the magic last.

@@ -50,6 +50,23 @@ pub enum CreateError {
         /// What it said.
         source: io::Error,
     },
+    /// The memory that was lent does not begin where a region must.
+    #[error("a region must begin at an address that is a multiple of {alignment}")]
+    Unaligned {
+        /// Of what.
+        alignment: usize,
+    },
+    /// The memory that was lent is too small.
+    #[error("the memory has {bytes} bytes, and the region needs {needed}")]
+    Memory {
+        /// What there is.
+        bytes: u64,
+        /// Bytes of the region.
+        needed: u64,
+    },
+    /// The memory that was lent holds a region already. It was not touched.
+    #[error("this memory holds a region already: open it, or clear the memory first")]
+    Occupied,
     /// The system gave no memory or no random bytes for a private region.
     #[error("cannot create a region: {0}")]
     System(io::Error),
@@ -133,6 +150,28 @@ pub enum OpenError {
          remove it, and restore a snapshot"
     )]
     OtherBoot,
+    /// There was another file at the path a moment later.
+    #[error("{} was replaced while it was being opened: try again", path.display())]
+    Replaced {
+        /// Where.
+        path: PathBuf,
+    },
+    /// The memory that was lent does not begin where a region must.
+    #[error("a region begins at an address that is a multiple of {alignment}")]
+    Unaligned {
+        /// Of what.
+        alignment: usize,
+    },
+    /// The region is in lent memory and was created without a file to lock: it is for the process
+    /// that created it.
+    #[error("the region was created for one process: create it with a lock file to share it")]
+    NotShared,
+    /// The region is in lent memory, and the processes that have it open lock another file.
+    #[error("{} is not the lock file that this region was created with", path.display())]
+    OtherLocks {
+        /// Where.
+        path: PathBuf,
+    },
     /// Too many processes have it open.
     #[error("{most} processes have this region open already, which is the most there can be")]
     TooManyProcesses {

@@ -112,6 +112,18 @@ pub struct Binding(pub(crate) u64);
 impl Binding {
     /// Tied to nothing; as what a request presents: nothing was presented.
     pub const NONE: Binding = Binding(0);
+
+    /// The digest as a number; zero for [`Binding::NONE`].
+    #[must_use]
+    pub fn as_u64(self) -> u64 {
+        self.0
+    }
+
+    /// A digest that [`Binding::as_u64`] gave.
+    #[must_use]
+    pub fn from_u64(digest: u64) -> Binding {
+        Binding(digest)
+    }
 }
 
 impl fmt::Debug for Binding {

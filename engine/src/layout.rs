@@ -73,6 +73,9 @@ pub(crate) mod header {
     pub(crate) const REFUSED_FULL: usize = 33;
     pub(crate) const REFUSED_LIMITED: usize = 34;
     pub(crate) const RECOVERIES: usize = 35;
+    /// In memory that the caller lent: which file's bytes the owners lock; zero for none.
+    #[cfg(not(loom))]
+    pub(crate) const LOCKS: usize = 48;
     pub(crate) const EPOCHS: usize = 128;
     /// Under loom, the locks on the owners' bytes.
     #[cfg(loom)]

@@ -85,6 +85,8 @@ pub use moment::Moment;
 pub use policies::PolicyId;
 pub use policy::{GraceMode, OnFull, OnLimit, OnMismatch, Policy, Retain};
 #[cfg(not(loom))]
+pub use region::Memory;
+#[cfg(not(loom))]
 pub use snapshot::{Restored, Snapshot, Snapshotted};
 pub use state::{Deadlines, Life, State, deadlines, keep_until, state};
 pub use table::{

@@ -14,9 +14,15 @@
 //! lock on (see lock.rs).
 //!
 //! A private region has one owner.
+//!
+//! A forked child has a copy of the descriptor: the byte stays locked until the child, too, has let
+//! go of it. It is therefore not the descriptor through which the region was mapped (a mapping
+//! cannot be made to let go), and [`Owner::descriptor`] says which it is.
 
 #[cfg(not(loom))]
 use std::fs::File;
+#[cfg(not(loom))]
+use std::os::fd::{AsFd, BorrowedFd};
 
 use crate::atomic::{Ordering, Word};
 use crate::layout::{OWNERS, header};
@@ -78,6 +84,12 @@ impl Owner {
     #[cfg(all(test, loom))]
     pub(crate) fn dies(&self, words: &[Word]) {
         words[header::LOCKED + (self.id & 0xffff) as usize - 1].store(0, Ordering::Release);
+    }
+
+    /// What the byte is locked through.
+    #[cfg(not(loom))]
+    pub(crate) fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        self.file.as_ref().map(AsFd::as_fd)
     }
 
     /// Whether the holder of `id` can still be at work.

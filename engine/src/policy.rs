@@ -89,6 +89,8 @@ pub(crate) struct Limits {
     pub(crate) idle: Span,
     pub(crate) lifetime: Span,
     pub(crate) grace: Span,
+    /// Whether a touch brings a session back from grace.
+    pub(crate) resumes: bool,
 }
 
 /// Words that a packed policy takes.
@@ -171,19 +173,20 @@ impl Policy {
 
     #[inline(always)]
     pub(crate) fn limits(&self) -> Limits {
-        Limits { idle: self.idle, lifetime: self.lifetime, grace: self.grace }
+        let resumes = self.grace_mode == GraceMode::Resume;
+        Limits { idle: self.idle, lifetime: self.lifetime, grace: self.grace, resumes }
     }
 
     /// Any five words are some policy: what a region holds is not trusted to be one of ours.
     pub(crate) fn unpack(words: [u64; PACKED]) -> Policy {
         let flags = words[0] >> TICK_BITS;
         let span = |word: u64| Span::from_millis(word & TICK_MASK);
-        let Limits { idle, lifetime, grace } = Limits::unpack([words[0], words[1], words[2]]);
+        let Limits { idle, lifetime, grace, resumes } = Limits::unpack([words[0], words[1], words[2]]);
         Policy {
             idle,
             lifetime,
             grace,
-            grace_mode: if flags & 1 == 0 { GraceMode::Reauth } else { GraceMode::Resume },
+            grace_mode: if resumes { GraceMode::Resume } else { GraceMode::Reauth },
             on_mismatch: match flags >> 1 & 3 {
                 1 => OnMismatch::End,
                 2 => OnMismatch::Log,
@@ -205,7 +208,7 @@ impl Limits {
     #[inline(always)]
     pub(crate) fn unpack(words: [u64; PACKED_LIMITS]) -> Limits {
         let [idle, lifetime, grace] = words.map(|word| Span::from_millis(word & TICK_MASK));
-        Limits { idle, lifetime, grace }
+        Limits { idle, lifetime, grace, resumes: words[0] >> TICK_BITS & 1 == 1 }
     }
 }
 

@@ -1,18 +1,65 @@
 //! The memory of a region, as words. The only `unsafe` of the engine is here.
 //!
-//! A region is a slice of 64-bit atomic words in memory that was mapped: private memory, or a
-//! file that other processes map too. Atomics make concurrent change by them defined; what they
-//! wrote is never trusted (see `docs/protocol.md`), so that the worst a foreign byte can do is to
-//! give a wrong answer about the session it belongs to.
+//! A region is a slice of 64-bit atomic words in memory that was mapped (private memory, or a file
+//! that other processes map too) or that the caller lent. Atomics make concurrent change by others
+//! defined; what they wrote is never trusted (see `docs/protocol.md`), so that the worst a foreign
+//! byte can do is to give a wrong answer about the session it belongs to.
 
 use crate::atomic::{Ordering, Word};
 use crate::layout::Layout;
 use crate::owner::Owner;
 
-/// A mapped region, its geometry, and this process's place among its owners.
+/// Memory that the caller owns and lends to a table ([`crate::Table::create_in`]).
+#[cfg(not(loom))]
+#[derive(Debug)]
+pub struct Memory {
+    start: *mut Word,
+    bytes: usize,
+}
+
+#[cfg(not(loom))]
+impl Memory {
+    /// Where a region must begin.
+    pub const ALIGNMENT: usize = 64;
+
+    /// Lends the `bytes` bytes from `start` on. Whether they are enough, and begin at a multiple of
+    /// [`Memory::ALIGNMENT`], is checked by whoever uses them.
+    ///
+    /// # Safety
+    /// The memory must be readable and writable until every table in it has been dropped, and
+    /// until then nothing in this process may access it but those tables. Other processes may, if
+    /// they do so through this engine.
+    #[must_use]
+    pub unsafe fn new(start: *mut u8, bytes: usize) -> Memory {
+        Memory { start: start.cast(), bytes }
+    }
+
+    pub(crate) fn is_aligned(&self) -> bool {
+        !self.start.is_null() && (self.start as usize).is_multiple_of(Memory::ALIGNMENT)
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// All of it, in words; nothing of it if it is not aligned.
+    pub(crate) fn words(&self) -> &[Word] {
+        if !self.is_aligned() {
+            return &[];
+        }
+        // SAFETY: aligned, and whoever made `self` has promised the rest. Any bit pattern is an
+        // AtomicU64.
+        unsafe { std::slice::from_raw_parts(self.start, self.bytes / size_of::<Word>()) }
+    }
+}
+
+/// A region in memory, its geometry, and this process's place among its owners.
 pub(crate) struct Region {
     #[cfg(not(loom))]
-    map: memmap2::MmapRaw,
+    start: *mut Word,
+    /// What `start` points into, unless the caller lent it.
+    #[cfg(not(loom))]
+    _map: Option<memmap2::MmapRaw>,
     #[cfg(loom)]
     map: std::sync::Arc<[Word]>,
     pub(crate) layout: Layout,
@@ -23,8 +70,15 @@ impl Region {
     /// A region in `map`, which must be as long as `layout` says.
     #[cfg(not(loom))]
     pub(crate) fn new(map: memmap2::MmapRaw, layout: Layout, owner: Owner) -> Region {
-        assert!(map.len() >= layout.bytes() && (map.as_mut_ptr() as usize).is_multiple_of(64));
-        Region { map, layout, owner }
+        assert!(map.len() >= layout.bytes() && (map.as_mut_ptr() as usize).is_multiple_of(Memory::ALIGNMENT));
+        Region { start: map.as_mut_ptr().cast(), _map: Some(map), layout, owner }
+    }
+
+    /// A region in memory that the caller lends, which must be as long as `layout` says.
+    #[cfg(not(loom))]
+    pub(crate) fn lent(memory: &Memory, layout: Layout, owner: Owner) -> Region {
+        assert!(memory.bytes >= layout.bytes() && memory.is_aligned());
+        Region { start: memory.start, _map: None, layout, owner }
     }
 
     #[cfg(loom)]
@@ -41,13 +95,14 @@ impl Region {
     #[cfg(not(loom))]
     #[inline]
     pub(crate) fn words(&self) -> &[Word] {
-        // SAFETY: the mapping is at least `layout.words * 8` bytes long (asserted in `new`), starts
-        // on a page, is readable and writable, and lives as long as `self` does, which the returned
-        // slice borrows. Every access to it in this process is through these atomics; other
-        // processes that map the same file are outside the language's model and use atomics too.
-        // Any bit pattern is an AtomicU64. If the file is cut short while it is mapped, an access
-        // raises SIGBUS, which ends the process: it is not undefined.
-        unsafe { std::slice::from_raw_parts(self.map.as_mut_ptr().cast::<Word>(), self.layout.words) }
+        // SAFETY: the memory is at least `layout.words * 8` bytes long and aligned (asserted in `new`
+        // and `lent`), is readable and writable, and lives as long as `self` does, which the
+        // returned slice borrows: `self` has the mapping, or whoever made the `Memory` promised it.
+        // Every access to it in this process is through these atomics; other processes that map
+        // the same memory are outside the language's model and use atomics too. Any bit pattern is
+        // an AtomicU64. If a file is cut short while it is mapped, an access raises SIGBUS, which
+        // ends the process: it is not undefined.
+        unsafe { std::slice::from_raw_parts(self.start, self.layout.words) }
     }
 
     #[cfg(loom)]
@@ -173,7 +228,7 @@ impl Region {
     }
 }
 
-// SAFETY: the mapping is memory that belongs to no thread; all access to it is atomic.
+// SAFETY: the region is memory that belongs to no thread; all access to it is atomic.
 #[cfg(not(loom))]
 unsafe impl Send for Region {}
 // SAFETY: as above.

@@ -33,7 +33,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "state", "subjects", "time", "wheel",
         ],
     ),
-    ("backing", &["error", "key", "layout", "moment", "owner", "region"]),
+    ("backing", &["atomic", "error", "key", "layout", "moment", "owner", "region"]),
     (
         "snapshot",
         &[

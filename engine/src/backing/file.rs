@@ -1,15 +1,15 @@
 //! Region files: created whole or not at all, opened only if they are ours and in order.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use memmap2::MmapOptions;
 
-use super::{Config, advise, checksum, initialise};
+use super::{Config, advise, check_header, check_whole, initialise};
 use crate::error::{CreateError, OpenError};
-use crate::layout::{HEADER, Layout, MAGIC, MOST_CAPACITY, MOST_EVENTS, VERSION, header};
+use crate::layout::{HEADER, Layout, header};
 use crate::moment::boot_marker;
 use crate::owner::Owner;
 use crate::region::Region;
@@ -73,12 +73,10 @@ fn check_space(path: &Path, file: &File, needed: u64) -> Result<(), CreateError>
     Ok(())
 }
 
-/// Opens a file that must be this user's alone, and says how long it is.
-pub(crate) fn open_own(path: &Path, write: bool) -> Result<(File, u64), OpenError> {
+/// Opens a file that must be this user's alone.
+pub(crate) fn open_own(path: &Path, options: &mut OpenOptions) -> Result<(File, Metadata), OpenError> {
     let io = |source| OpenError::Io { path: path.into(), source };
-    let file = OpenOptions::new()
-        .read(true)
-        .write(write)
+    let file = options
         .custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_CLOEXEC | nix::libc::O_NONBLOCK)
         .open(path)
         .map_err(|source| match source.raw_os_error() {
@@ -97,29 +95,35 @@ pub(crate) fn open_own(path: &Path, write: bool) -> Result<(File, u64), OpenErro
     if meta.mode() & 0o077 != 0 {
         return Err(OpenError::Mode { path: path.into(), mode: meta.mode() & 0o777 });
     }
-    Ok((file, meta.len()))
+    Ok((file, meta))
 }
 
 /// Opens a region file that exists.
 pub(crate) fn open(path: &Path, huge_pages: bool) -> Result<Region, OpenError> {
     let io = |source| OpenError::Io { path: path.into(), source };
-    let (file, bytes) = open_own(path, true)?;
-    let layout = read_layout(&file, bytes).map_err(|error| match error {
+    let (file, meta) = open_own(path, OpenOptions::new().read(true).write(true))?;
+    // Opened twice: a mapping keeps alive the description through which it was made, so that a
+    // forked child, which has a copy of the mapping, could never let go of its parent's byte.
+    let (locks, again) = open_own(path, OpenOptions::new().read(true).write(true))?;
+    if (meta.dev(), meta.ino()) != (again.dev(), again.ino()) {
+        return Err(OpenError::Replaced { path: path.into() });
+    }
+    let layout = read_layout(&file, meta.len()).map_err(|error| match error {
         ReadLayout::Io(source) => io(source),
         ReadLayout::Refused(error) => error,
     })?;
     let map = MmapOptions::new().len(layout.bytes()).map_raw(&file).map_err(io)?;
     advise(&map, huge_pages);
     let mut region = Region::new(map, layout, Owner::private());
-    if region.get(header::SUM) != checksum(&region) {
-        return Err(OpenError::Header { what: "its checksum" });
-    }
-    if region.get(header::BOOT) != boot_marker().map_err(io)? {
-        return Err(OpenError::OtherBoot);
-    }
-    let claimed = Owner::claim(file, region.words()).map_err(io)?;
-    region.owner = claimed.ok_or(OpenError::TooManyProcesses { most: crate::layout::OWNERS as u64 })?;
+    check_whole(&region, boot_marker().map_err(io)?)?;
+    region.owner = claim(locks, path, &region)?;
     Ok(region)
+}
+
+/// Takes a place among the owners of a region, through a file whose bytes are locked.
+pub(super) fn claim(locks: File, path: &Path, region: &Region) -> Result<Owner, OpenError> {
+    let claimed = Owner::claim(locks, region.words()).map_err(|source| OpenError::Io { path: path.into(), source })?;
+    claimed.ok_or(OpenError::TooManyProcesses { most: crate::layout::OWNERS as u64 })
 }
 
 enum ReadLayout {
@@ -140,30 +144,7 @@ fn read_layout(file: &File, bytes: u64) -> Result<Layout, ReadLayout> {
     let mut head = [0; (header::SUM + 1) * 8];
     file.read_exact_at(&mut head, 0).map_err(ReadLayout::Io)?;
     let word = |at: usize| head[at * 8..at * 8 + 8].iter().rev().fold(0, |all, byte| all << 8 | u64::from(*byte));
-    check_header(word, bytes).map_err(ReadLayout::Refused)
-}
-
-/// What a header must say to be one of ours, given the length of what it heads.
-fn check_header(word: impl Fn(usize) -> u64, bytes: u64) -> Result<Layout, OpenError> {
-    if word(header::MAGIC) != MAGIC {
-        return Err(OpenError::Magic);
-    }
-    if word(header::VERSION) != VERSION {
-        return Err(OpenError::Version { found: word(header::VERSION), expected: VERSION });
-    }
-    let (capacity, events) = (word(header::CAPACITY), word(header::EVENTS));
-    if !(1..=MOST_CAPACITY).contains(&capacity) {
-        return Err(OpenError::Header { what: "its capacity" });
-    }
-    if !(16..=MOST_EVENTS).contains(&events) {
-        return Err(OpenError::Header { what: "the size of its event ring" });
-    }
-    let layout = Layout::new(capacity, events);
-    if word(header::WORDS) != layout.words as u64 || word(header::GEOMETRY) != layout.geometry() {
-        return Err(OpenError::Header { what: "its geometry" });
-    }
-    if bytes != layout.bytes() as u64 {
-        return Err(OpenError::Length { bytes, expected: layout.bytes() as u64 });
-    }
-    Ok(layout)
+    let layout = check_header(word).map_err(ReadLayout::Refused)?;
+    let expected = layout.bytes() as u64;
+    if bytes == expected { Ok(layout) } else { Err(ReadLayout::Refused(OpenError::Length { bytes, expected })) }
 }

@@ -1,7 +1,7 @@
 //! Reading a snapshot: everything is looked at before anything of it is used.
 
 use std::collections::HashMap;
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::{fmt, io};
@@ -53,7 +53,8 @@ impl Snapshot {
     /// # Errors
     /// [`SnapshotOpenError`] says what is wrong with it.
     pub fn open(path: &Path) -> Result<Snapshot, SnapshotOpenError> {
-        let (file, bytes) = backing::open_own(path, false)?;
+        let (file, meta) = backing::open_own(path, OpenOptions::new().read(true))?;
+        let bytes = meta.len();
         Snapshot::read(Source::File(file), bytes).map_err(|error| match error {
             ReadError::Io(source) => OpenError::Io { path: path.into(), source }.into(),
             ReadError::Refused(error) => error,

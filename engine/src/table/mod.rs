@@ -9,6 +9,8 @@ mod start;
 pub(crate) mod touch;
 
 #[cfg(not(loom))]
+use std::os::fd::BorrowedFd;
+#[cfg(not(loom))]
 use std::path::Path;
 use std::sync::atomic::AtomicUsize;
 
@@ -29,6 +31,8 @@ use crate::key::{Binding, Key, Secret, Subject};
 use crate::layout::header;
 use crate::policies::PolicyId;
 use crate::policy::Policy;
+#[cfg(not(loom))]
+use crate::region::Memory;
 use crate::region::Region;
 use crate::shard::field;
 use crate::time::Tick;
@@ -137,6 +141,45 @@ impl Table {
             }
             other => other,
         }
+    }
+
+    /// Bytes of a region with this configuration.
+    ///
+    /// # Errors
+    /// [`CreateError`] when the configuration is out of range.
+    pub fn bytes_needed(config: &Config) -> Result<usize, CreateError> {
+        config.layout().map(|layout| layout.bytes())
+    }
+
+    /// Creates a region in memory that the caller owns, and clears it first. With `locks`, a file
+    /// that is made if it is missing, other processes that have the same memory can open the region
+    /// ([`Table::open_in`]) while they name the same file; without, it is for this process's threads.
+    ///
+    /// # Errors
+    /// [`CreateError::Memory`] and [`CreateError::Unaligned`] when the memory will not do,
+    /// [`CreateError::Occupied`] when there is a region in it; [`CreateError`] otherwise.
+    #[cfg(not(loom))]
+    pub fn create_in(memory: &Memory, locks: Option<&Path>, config: &Config) -> Result<Table, CreateError> {
+        backing::create_in(memory, locks, config).map(Table::new)
+    }
+
+    /// Opens a region that another process has created in memory which this one has too.
+    ///
+    /// # Errors
+    /// As [`Table::open`]; [`OpenError::NotShared`] and [`OpenError::OtherLocks`] when those who have
+    /// it open could not tell whether this process lives.
+    #[cfg(not(loom))]
+    pub fn open_in(memory: &Memory, locks: &Path) -> Result<Table, OpenError> {
+        backing::open_in(memory, locks).map(Table::new)
+    }
+
+    /// The descriptor by which other processes tell that this one lives. A child that is forked
+    /// while the table is open has a copy of it, and as long as it does, its parent seems to live: the
+    /// child must replace its copy (`dup2`) or close it, and open the region for itself to use it.
+    #[cfg(not(loom))]
+    #[must_use]
+    pub fn liveness(&self) -> Option<BorrowedFd<'_>> {
+        self.region.owner.descriptor()
     }
 
     /// The key of a session id. About 0.1 us; the id is not kept anywhere.

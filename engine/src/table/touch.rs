@@ -36,6 +36,8 @@ pub struct Left {
     pub policy: PolicyId,
     /// It was presented without what it is bound to, and the policy only logs that.
     pub mismatch: bool,
+    /// In grace: whether a touch brings it back ([`GraceMode::Resume`]).
+    pub resumes: bool,
 }
 
 /// A session was presented without what it is bound to.
@@ -61,6 +63,19 @@ pub enum Verdict {
     Mismatch(Mismatch),
     /// No session has this key, or none that is still remembered.
     Unknown,
+}
+
+impl Verdict {
+    /// Whether a request may pass on this answer to a touch; of a peek, whether a touch would have
+    /// let it pass.
+    #[must_use]
+    pub fn passes(&self) -> bool {
+        match self {
+            Verdict::Active(_) => true,
+            Verdict::Grace(left) => left.resumes,
+            Verdict::Ended(_) | Verdict::Mismatch(_) | Verdict::Unknown => false,
+        }
+    }
 }
 
 /// One session to touch in a batch, and its answer.
@@ -95,6 +110,7 @@ fn left(life: &Life, limits: &Limits, id: u8, now: Tick, mismatch: bool) -> Left
         age: now.since(life.start),
         policy: PolicyId(id),
         mismatch,
+        resumes: limits.resumes,
     }
 }
 

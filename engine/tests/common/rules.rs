@@ -1,6 +1,6 @@
 //! What the plain rules say, for every model.
 
-use curfew_engine::{Left, Life, Policy, PolicyId, State, Tick, deadlines, state};
+use curfew_engine::{GraceMode, Left, Life, Policy, PolicyId, State, Tick, deadlines, state};
 
 /// The state of a life at `now`, and the version of its policy that decided. `versions` are all that
 /// there were, the oldest first, each with the tick since when it holds.
@@ -28,5 +28,6 @@ pub fn left(life: &Life, policy: &Policy, number: usize, now: Tick, mismatch: bo
         age: now.since(life.start),
         policy: PolicyId::from_number(number as u8),
         mismatch,
+        resumes: policy.grace_mode == GraceMode::Resume,
     }
 }

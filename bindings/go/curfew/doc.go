@@ -1,0 +1,36 @@
+// Package curfew decides, for every request that passes a proxy, whether the session it belongs to may
+// go on: idle timeout, lifetime, token expiry, grace, binding, revocation, limits per user. It is a thin
+// layer on libcurfew; other processes, in Go, C or Rust, may use the same sessions through a region file.
+//
+// For net/http there is a middleware, [Handler], and for a reverse proxy [TrackCookies] beside it.
+// Underneath is [Table]:
+//
+//	table, err := curfew.OpenOrCreate("/run/app.region", curfew.Config{Capacity: 100_000})
+//	staff, err := table.SetPolicy("staff", curfew.Policy{Idle: 15 * time.Minute, Lifetime: 8 * time.Hour}, curfew.Now)
+//
+//	// When the application has issued an id:
+//	key, err := table.Key(id)
+//	_, err = table.Start(key, curfew.Start{Policy: staff, Subject: alice}, curfew.Now)
+//
+//	// For every request. A verdict that was not given lets nobody pass.
+//	verdict, err := table.Touch(key, 0, curfew.Now)
+//	if err != nil || !verdict.Passes { ... }
+//
+//	// In the background: ends are reported as they come.
+//	go table.Run(ctx, func(event curfew.Event) { log.Print(event) })
+//
+// # Time
+//
+// Methods take the time as a [Tick]; [Now] stands for the present one, and costs no further call. Tests pass
+// ticks of their own.
+//
+// # Goroutines, closing
+//
+// Everything may be called from any goroutine, on the same table too. Close waits for the calls that others are
+// in; later ones return [ErrClosed].
+//
+// # Building
+//
+// cgo finds the library by pkg-config (make install); PKG_CONFIG_PATH and LD_LIBRARY_PATH help where it is
+// installed elsewhere.
+package curfew

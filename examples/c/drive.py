@@ -1,0 +1,359 @@
+"""Drives the C examples with real requests: python3 drive.py PROXY SESSIONS
+
+PROXY and SESSIONS are commands, possibly with a checker in front of them. An application runs in this
+process; everything listens on 127.0.0.1, on ports the system hands out.
+"""
+
+import http.client
+import http.server
+import os
+import re
+import secrets
+import shlex
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import unittest
+
+PROXY, SESSIONS = (shlex.split(command) for command in sys.argv[1:3])
+LONG = 60  # how long anything may hang before it is called broken
+
+
+class Application(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    seen = []
+
+    def log_message(self, *_):
+        pass
+
+    def body(self):
+        if self.headers.get("Transfer-Encoding") == "chunked":
+            whole = b""
+            while size := int(self.rfile.readline().split(b";")[0], 16):
+                whole += self.rfile.read(size)
+                self.rfile.readline()
+            while self.rfile.readline() != b"\r\n":
+                pass
+            return whole
+        return self.rfile.read(int(self.headers.get("Content-Length", 0)))
+
+    def reply(self, body=b"", status=200, **headers):
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def do_GET(self):
+        Application.seen.append(self)
+        body = self.body()
+        if self.path == "/login":
+            who = body.decode() or "alice"
+            self.reply(b"welcome", Set_Cookie=f"sid={secrets.token_hex(16)}; HttpOnly", Curfew_Subject=who)
+        elif self.path == "/logout":
+            self.reply(b"bye", Set_Cookie="sid=; Max-Age=0")
+        elif self.path == "/new-id":
+            self.reply(b"new", Set_Cookie=f"other=1", set_cookie=f"sid={secrets.token_hex(16)}")
+        elif self.path == "/big":
+            self.reply(b"0123456789abcdef" * (1 << 18))
+        elif self.path == "/empty":
+            self.send_response(204)
+            self.end_headers()
+        elif self.path == "/chunks":
+            self.chunks(b"chunk %d\n" % n for n in range(500))
+        elif self.path == "/endless":
+            try:
+                self.chunks((time.sleep(0.02), b"tick\n")[1] for _ in range(100000))
+            except OSError:
+                self.close_connection = True
+        elif self.path == "/until-close":
+            self.close_connection = True
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"x" * 100000)
+        elif self.path == "/truncated":
+            self.close_connection = True
+            self.send_response(200)
+            self.send_header("Content-Length", "1000")
+            self.end_headers()
+            self.wfile.write(b"x" * 10)
+        elif self.path == "/nonsense":
+            self.close_connection = True
+            self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nxx")
+        else:
+            self.reply(body or b"hello")
+
+    do_POST = do_HEAD = do_PUT = do_GET
+
+    def chunks(self, parts):
+        self.send_response(200)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        for part in parts:
+            self.wfile.write(b"%x\r\n%s\r\n" % (len(part), part))
+            self.wfile.flush()
+        self.wfile.write(b"0\r\nTrailer: yes\r\n\r\n")
+
+
+class Case(unittest.TestCase):
+    idle = 3600
+
+    @classmethod
+    def setUpClass(cls):
+        cls.directory = tempfile.TemporaryDirectory()
+        cls.region = os.path.join(cls.directory.name, "app.region")
+        cls.application = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Application)
+        cls.application.daemon_threads = True
+        threading.Thread(target=cls.application.serve_forever, daemon=True).start()
+        upstream = "127.0.0.1:%d" % cls.application.server_address[1]
+        cls.proxy = subprocess.Popen(
+            [*PROXY, "--region", cls.region, "--upstream", upstream, "--idle", str(cls.idle), "--capacity", "2000"],
+            stdout=subprocess.PIPE, text=True)
+        line = cls.proxy.stdout.readline()
+        cls.port = int(re.fullmatch(r"listening on 127\.0\.0\.1:(\d+)\n", line)[1])
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.proxy.terminate()
+        status = cls.proxy.wait(LONG)
+        cls.proxy.stdout.close()
+        cls.application.shutdown()
+        cls.application.server_close()
+        cls.directory.cleanup()
+        assert status == 0, f"the proxy, or what checks it, ended with {status}"
+
+    def connect(self):
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=LONG)
+        self.addCleanup(connection.close)
+        return connection
+
+    def request(self, connection, method, path, body=None, sid=None, **more):
+        headers = {"Cookie": f"theme=dark; sid={sid}"} if sid else {}
+        connection.request(method, path, body=body, headers={**headers, **more})
+        response = connection.getresponse()
+        response.whole = response.read()
+        return response
+
+    def login(self, who="alice", connection=None):
+        response = self.request(connection or self.connect(), "POST", "/login", who.encode())
+        self.assertEqual(response.status, 200)
+        self.assertIsNone(response.headers["Curfew-Subject"])
+        return re.search("sid=([0-9a-f]+)", response.headers["Set-Cookie"])[1]
+
+    def raw(self, text, shut=False):
+        with socket.create_connection(("127.0.0.1", self.port), timeout=LONG) as plug:
+            plug.sendall(text)
+            if shut:
+                plug.shutdown(socket.SHUT_WR)
+            answer = b""
+            while part := plug.recv(65536):
+                answer += part
+            return answer
+
+    def tool(self, *arguments):
+        return subprocess.run([*SESSIONS, self.region, *arguments], capture_output=True, text=True, timeout=LONG)
+
+    def until(self, what):
+        limit = time.monotonic() + LONG
+        while not what():
+            self.assertLess(time.monotonic(), limit)
+            time.sleep(0.01)
+
+
+class Requests(Case):
+    def test_without_a_session_a_request_does_not_reach_the_application(self):
+        before = len(Application.seen)
+        response = self.request(self.connect(), "GET", "/")
+        self.assertEqual((response.status, response.whole), (401, b"no session: missing\n"))
+        self.assertIn('error="missing"', response.headers["WWW-Authenticate"])
+        self.assertEqual(self.request(self.connect(), "GET", "/", sid="made-up").whole, b"no session: unknown\n")
+        self.assertEqual(self.request(self.connect(), "GET", "/loginx").status, 401)
+        self.assertEqual(len(Application.seen), before)
+
+    def test_a_session_begins_when_the_application_issues_its_id(self):
+        sid = self.login()
+        connection = self.connect()
+        for _ in range(3):
+            self.assertEqual(self.request(connection, "GET", "/", sid=sid).whole, b"hello")
+        self.assertEqual(self.request(connection, "HEAD", "/", sid=sid).status, 200)
+        self.assertEqual(self.request(connection, "GET", "/empty", sid=sid).status, 204)
+        self.assertEqual(self.request(connection, "GET", "/", sid=sid).whole, b"hello")
+
+    def test_bodies_pass_whole_in_both_directions(self):
+        sid, connection = self.login(), self.connect()
+        body = os.urandom(3_000_000)
+        self.assertEqual(self.request(connection, "POST", "/echo", body, sid=sid).whole, body)
+        parts = (body[at:at + 70001] for at in range(0, len(body), 70001))
+        self.assertEqual(self.request(connection, "POST", "/echo", parts, sid=sid).whole, body)
+        self.assertEqual(len(self.request(connection, "GET", "/big", sid=sid).whole), 16 << 18)
+        self.assertEqual(self.request(connection, "GET", "/chunks", sid=sid).whole.count(b"\n"), 500)
+        self.assertEqual(len(self.request(connection, "GET", "/until-close", sid=sid).whole), 100000)
+
+    def test_a_slow_reader_gets_everything(self):
+        sid = self.login()
+        with socket.create_connection(("127.0.0.1", self.port), timeout=LONG) as plug:
+            plug.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32768)
+            plug.sendall(b"GET /big HTTP/1.1\r\nHost: x\r\nConnection: close\r\nCookie: sid=%s\r\n\r\n" % sid.encode())
+            total, pauses = 0, 0
+            while part := plug.recv(30000):
+                total += len(part)
+                pauses += 1
+                if pauses % 40 == 0:
+                    time.sleep(0.005)
+            self.assertGreater(total, 16 << 18)
+
+    def test_requests_in_one_write_are_answered_in_order_and_in_single_bytes_too(self):
+        sid = self.login().encode()
+        one = b"POST /echo HTTP/1.1\r\nHost: x\r\nCookie: sid=" + sid + b"\r\nContent-Length: 3\r\n%s\r\n%s"
+        text = one % (b"", b"one") + one % (b"", b"two") + one % (b"Connection: close\r\n", b"end")
+        answer = self.raw(text)
+        self.assertEqual(re.findall(b"one|two|end", answer), [b"one", b"two", b"end"])
+        with socket.create_connection(("127.0.0.1", self.port), timeout=LONG) as plug:
+            plug.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            for byte in one % (b"Connection: close\r\n", b"end"):
+                plug.sendall(bytes([byte]))
+            self.assertIn(b"end", plug.makefile("rb").read())
+
+    def test_a_client_that_has_said_all_still_gets_its_answer(self):
+        sid = self.login().encode()
+        answer = self.raw(b"GET /big HTTP/1.1\r\nHost: x\r\nCookie: sid=" + sid + b"\r\n\r\n", shut=True)
+        self.assertGreater(len(answer), 16 << 18)
+
+    def test_what_could_be_read_in_two_ways_is_refused(self):
+        cookie = b"Cookie: sid=" + self.login().encode() + b"\r\n"
+        before = len(Application.seen)
+        for status, text in [
+            (400, b"POST / HTTP/1.1\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n"),
+            (400, b"POST / HTTP/1.1\r\nContent-Length: 3\r\nContent-Length: 4\r\n"),
+            (400, b"POST / HTTP/1.1\r\nContent-Length: -3\r\n"),
+            (400, b"POST / HTTP/1.1\r\nContent-Length : 3\r\n"),
+            (400, b"POST / HTTP/1.1\r\nX: 1\r\n Content-Length: 3\r\n"),
+            (400, b"POST / HTTP/1.1\r\nX: 1\nContent-Length: 3\r\n"),
+            (400, b"POST / HTTP/1.1\r\nX: \0\r\n"),
+            (501, b"POST / HTTP/1.1\r\nTransfer-Encoding: gzip, chunked\r\n"),
+            (501, b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n"),
+            (400, b"GET http://elsewhere/ HTTP/1.1\r\n"),
+            (505, b"GET / HTTP/1.0\r\n"),
+            (505, b"GET / HTTP/2.0\r\n"),
+            (400, b"GET\r\n"),
+            (400, b"GET / HTTP/1.1\r\nCookie: sid=another\r\n"),
+            (431, b"GET / HTTP/1.1\r\nX: " + b"x" * 20000 + b"\r\n"),
+        ]:
+            with self.subTest(text=text[:60]):
+                self.assertTrue(self.raw(text + cookie + b"\r\n").startswith(b"HTTP/1.1 %d " % status))
+        self.assertEqual(len(Application.seen), before)
+
+    def test_a_body_that_breaks_the_rules_of_chunks_is_cut_off(self):
+        head = b"POST /echo HTTP/1.1\r\nCookie: sid=" + self.login().encode() + b"\r\nTransfer-Encoding: chunked\r\n\r\n"
+        for body in [b"x\r\n", b"3\r\nabcd\r\n0\r\n\r\n", b"ffffffffffffffff\r\n", b"3\nabc\r\n0\r\n\r\n", b"0\r\nX\n\r\n\r\n"]:
+            with self.subTest(body=body):
+                self.assertTrue(self.raw(head + body, shut=True).startswith(b"HTTP/1.1 400 "))
+
+    def test_headers_of_this_connection_are_not_passed_on(self):
+        sid = self.login()
+        self.request(self.connect(), "GET", "/", sid=sid, Connection="keep-alive, X-Mine", X_Mine="1", Upgrade="h2c",
+                     Curfew_Subject="root", **{"X-Mine": "1", "Curfew-Subject": "root"})
+        passed = Application.seen[-1].headers
+        self.assertIsNone(passed["X-Mine"])
+        self.assertIsNone(passed["Upgrade"])
+        self.assertIsNone(passed["Curfew-Subject"])
+
+    def test_an_application_that_fails_is_told_from_a_session_that_has_ended(self):
+        sid = self.login()
+        self.assertEqual(self.request(self.connect(), "GET", "/nonsense", sid=sid).status, 502)
+        with self.assertRaises(http.client.IncompleteRead):
+            self.request(self.connect(), "GET", "/truncated", sid=sid)
+        self.assertEqual(self.request(self.connect(), "GET", "/", sid=sid).status, 200)
+
+    def test_logging_out_ends_the_session_for_good(self):
+        sid = self.login()
+        self.assertEqual(self.request(self.connect(), "GET", "/logout", sid=sid).status, 200)
+        self.assertEqual(self.request(self.connect(), "GET", "/", sid=sid).whole, b"no session: logout\n")
+
+    def test_a_new_id_takes_over_and_the_old_one_answers_for_a_moment(self):
+        old = self.login()
+        response = self.request(self.connect(), "GET", "/new-id", sid=old)
+        new = re.search("sid=([0-9a-f]+)", ", ".join(response.headers.get_all("Set-Cookie")))[1]
+        self.assertNotEqual(new, old)
+        self.assertEqual(self.request(self.connect(), "GET", "/", sid=new).status, 200)
+        self.assertEqual(self.request(self.connect(), "GET", "/", sid=old).status, 200)
+        self.assertIn("rotated", self.tool("list").stdout)
+
+    def test_many_at_once(self):
+        def work(who):
+            connection = self.connect()
+            sid = self.login(who, connection)
+            for n in range(20):
+                body = b"%d" % n * 1000
+                if self.request(connection, "POST", "/echo", body, sid=sid).whole != body:
+                    return False
+            return True
+        results = [None] * 16
+        threads = [threading.Thread(target=lambda n=n: results.__setitem__(n, work(f"user{n}"))) for n in range(16)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(LONG)
+        self.assertEqual(results, [True] * 16)
+
+
+class OtherProcess(Case):
+    def test_the_tool_sees_and_ends_what_the_proxy_started(self):
+        mallory, alice = self.login("mallory"), self.login("alice")
+        listed = self.tool("list")
+        self.assertEqual(listed.returncode, 0, listed.stderr)
+        self.assertEqual(len(re.findall("active", listed.stdout)), 2)
+        self.assertNotIn(mallory, listed.stdout)
+
+        self.assertEqual(self.tool("end-subject", "mallory").stdout, "1\n")
+        self.assertEqual(self.tool("end-subject", "nobody").returncode, 1)
+        self.assertEqual(self.request(self.connect(), "GET", "/", sid=mallory).whole, b"no session: revoked\n")
+        self.assertEqual(self.request(self.connect(), "GET", "/", sid=alice).status, 200)
+
+        key = re.search("([0-9a-f]{32}) active", self.tool("list").stdout)[1]
+        self.assertEqual(self.tool("end", key).returncode, 0)
+        self.assertEqual(self.tool("end", key).returncode, 1)
+        self.assertEqual(self.tool("end", "zz").returncode, 2)
+        self.assertEqual(self.request(self.connect(), "GET", "/", sid=alice).whole, b"no session: revoked\n")
+        events = self.tool("events").stdout
+        self.assertIn(f"{key} ended revoked", events)
+        self.assertIn("live=0 ", self.tool("stats").stdout)
+        self.assertEqual(subprocess.run([*SESSIONS, "/nowhere", "list"], capture_output=True).returncode, 2)
+
+    def test_a_download_stops_when_another_process_ends_its_session(self):
+        sid, connection = self.login("carol"), self.connect()
+        connection.request("GET", "/endless", headers={"Cookie": f"sid={sid}"})
+        response = connection.getresponse()
+        self.assertEqual(response.read(5), b"tick\n")
+        self.assertEqual(self.tool("end-subject", "carol").stdout, "1\n")
+        with self.assertRaises((http.client.IncompleteRead, ConnectionResetError)):
+            response.read()
+
+
+class Idle(Case):
+    idle = 1
+
+    def test_an_idle_session_is_over_and_its_connection_closed_without_another_request(self):
+        sid, connection = self.login(), self.connect()
+        self.assertEqual(self.request(connection, "GET", "/", sid=sid).status, 200)
+        connection.sock.settimeout(LONG)
+        self.assertEqual(connection.sock.recv(1), b"")
+        self.assertEqual(self.request(self.connect(), "GET", "/", sid=sid).whole, b"no session: idle\n")
+        event = re.search(r"ended idle at=\d+ age=(\d+) idle=(\d+)", self.tool("events").stdout)
+        self.assertEqual(event[2], "1000")
+
+    def test_activity_keeps_a_session_alive(self):
+        sid, connection = self.login(), self.connect()
+        until = time.monotonic() + 2.5
+        while time.monotonic() < until:
+            self.assertEqual(self.request(connection, "GET", "/", sid=sid).status, 200)
+            time.sleep(0.05)
+
+
+if __name__ == "__main__":
+    unittest.main(argv=[sys.argv[0], *sys.argv[3:]], verbosity=1)

@@ -1,0 +1,678 @@
+/* A small reverse proxy that decides by Curfew which requests may pass: one upstream, HTTP/1.1, one
+ * thread, epoll.
+ *
+ *   proxy --region /run/app.region --upstream 127.0.0.1:8080 [--listen 127.0.0.1:8000] [--cookie sid]
+ *         [--idle SECONDS] [--lifetime SECONDS] [--capacity SESSIONS]
+ *
+ * A session begins when the application issues its id, that is, when a response sets the cookie; whose
+ * it is the application may say in the header Curfew-Subject, which is not passed on. It goes on under
+ * a new id when the application replaces the cookie, and ends when the application clears it. All
+ * requests but those for /login need a session that may go on; others are answered 401 and do not
+ * reach the application. A connection whose session ends, by whatever means, is closed then, also in
+ * the middle of a download: the loop sleeps until curfew_next_due, and reads what has ended from the
+ * events of the region, which other processes share.
+ *
+ * What it does not do: TLS, HTTP/2, Upgrade (the header is dropped), more than one request of a
+ * connection at a time (what is pipelined waits). Heads have 8 KiB, connections are 512. */
+#define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <curfew.h>
+#include <errno.h>
+#include <netinet/tcp.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "http.h"
+
+enum {
+  BUFFER = 16384,
+  MOST_HEAD = 8192,
+  MOST_PAIRS = 512,
+  MOST_SLEEP_MS = 200, /* what other processes end is noticed within */
+  PATIENCE_MS = 30000, /* with a peer that does nothing */
+  LINGER_MS = 1000,    /* for what a client still sends after it was answered */
+  ADVANCE = 1000,
+};
+
+struct buffer {
+  char data[BUFFER];
+  size_t length;
+};
+
+struct pair;
+
+struct end {
+  int fd; /* -1: not connected */
+  uint32_t watched;
+  bool connecting, eof, unwatched;
+  struct pair *pair;
+  struct buffer in, out;
+};
+
+/* A client, and its own connection to the upstream. */
+struct pair {
+  struct pair *next, **link;
+  struct end client, upstream;
+  enum { WAITING, FORWARDING, CLOSING, LINGERING, CLOSED } state;
+  struct framing request, response;
+  bool head_sent; /* of the response: to the client */
+  bool is_head, keep_alive, has_key;
+  curfew_key key;  /* of the session of its latest request */
+  bool is_old_key; /* which was rotated away on another connection */
+  curfew_tick patience;
+};
+
+static struct {
+  const char *region, *cookie;
+  struct sockaddr_in listen, upstream;
+  uint64_t idle_ms, lifetime_ms, capacity;
+} options = {.cookie = "sid", .idle_ms = 15 * 60000, .lifetime_ms = 8 * 3600000, .capacity = 100000};
+
+static curfew_table table;
+static uint32_t policy;
+static curfew_tick now;
+static uint64_t event_cursor;
+static struct pair *pairs, *closed;
+static unsigned pair_count;
+static int epoll, listener;
+static bool is_listening;
+
+static void fail(const char *what, const char *why) {
+  fprintf(stderr, "proxy: %s: %s\n", what, why);
+  exit(2);
+}
+
+static size_t room(const struct buffer *buffer) { return BUFFER - buffer->length; }
+
+static bool put(struct buffer *buffer, const void *data, size_t length) {
+  if (length > room(buffer)) return false;
+  memcpy(buffer->data + buffer->length, data, length);
+  buffer->length += length;
+  return true;
+}
+
+static bool put_text(struct buffer *buffer, const char *text) { return put(buffer, text, strlen(text)); }
+
+static void drop(struct buffer *buffer, size_t length) {
+  memmove(buffer->data, buffer->data + length, buffer->length - length);
+  buffer->length -= length;
+}
+
+static void watch(int fd, uint32_t events, void *data, int how) {
+  struct epoll_event event = {.events = events, .data.ptr = data};
+  if (epoll_ctl(epoll, how, fd, &event) != 0 && how != EPOLL_CTL_DEL) fail("epoll_ctl", strerror(errno));
+}
+
+static void listen_again(void) {
+  bool want = pair_count < MOST_PAIRS;
+  if (want == is_listening) return;
+  watch(listener, want ? EPOLLIN : 0, &listener, EPOLL_CTL_MOD);
+  is_listening = want;
+}
+
+static void close_end(struct end *end) {
+  if (end->fd >= 0) close(end->fd);
+  end->fd = -1;
+  end->connecting = end->eof = end->unwatched = false;
+  end->watched = 0;
+  end->in.length = end->out.length = 0;
+}
+
+/* Freed at the end of the round: an event of the same round may still point here. */
+static void close_pair(struct pair *pair) {
+  if (pair->state == CLOSED) return;
+  pair->state = CLOSED;
+  close_end(&pair->client);
+  close_end(&pair->upstream);
+  *pair->link = pair->next;
+  if (pair->next) pair->next->link = pair->link;
+  pair->next = closed;
+  closed = pair;
+  pair_count--;
+}
+
+/* Answers a request ourselves, and takes no more of this connection. */
+static void answer(struct pair *pair, const char *status, const char *header, const char *body) {
+  char text[512];
+  int length = snprintf(text, sizeof text,
+                        "HTTP/1.1 %s\r\n%sContent-Type: text/plain\r\nCache-Control: no-store\r\n"
+                        "Content-Length: %zu\r\nConnection: close\r\n\r\n%s",
+                        status, header, strlen(body), pair->is_head ? "" : body);
+  /* Behind a half-sent response it would be taken for a part of it. */
+  if (!pair->head_sent && length > 0 && (size_t)length < sizeof text) put(&pair->client.out, text, (size_t)length);
+  pair->state = CLOSING;
+  close_end(&pair->upstream);
+}
+
+static void connect_upstream(struct pair *pair) {
+  struct end *end = &pair->upstream;
+  end->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  if (end->fd < 0) return;
+  int one = 1;
+  setsockopt(end->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+  if (connect(end->fd, (struct sockaddr *)&options.upstream, sizeof options.upstream) != 0 && errno != EINPROGRESS) {
+    close_end(end);
+    return;
+  }
+  end->connecting = true;
+  end->watched = 0;
+  watch(end->fd, 0, end, EPOLL_CTL_ADD);
+}
+
+/* Whether this request may pass. If not, it has been answered. */
+static bool is_allowed(struct pair *pair, struct text target, struct headers headers) {
+  struct text id;
+  int cookies = find_cookie(headers, options.cookie, &id);
+  curfew_verdict verdict = curfew_verdict_init();
+  curfew_status status = CURFEW_OK;
+
+  pair->has_key = pair->is_old_key = false;
+  if (cookies < 0) {
+    answer(pair, "400 Bad Request", "", "two session cookies\n");
+    return false;
+  }
+  if (cookies > 0 && id.length > 0) {
+    status = curfew_derive_key(table, (const uint8_t *)id.at, id.length, &pair->key);
+    if (status == CURFEW_OK) status = curfew_touch(table, &pair->key, 0, now, &verdict);
+    if (status != CURFEW_OK) {
+      fprintf(stderr, "proxy: touch: %s\n", curfew_status_text(status));
+      answer(pair, "503 Service Unavailable", "", "no decision\n");
+      return false;
+    }
+    pair->has_key = verdict.passes;
+  }
+  bool is_login = target.length >= 6 && memcmp(target.at, "/login", 6) == 0 &&
+                  (target.length == 6 || target.at[6] == '?' || target.at[6] == '/');
+  if (verdict.passes || is_login) return true;
+  char header[128], body[128];
+  const char *why = verdict.state == CURFEW_ENDED ? curfew_cause_name(verdict.cause)
+                    : verdict.state == 0          ? "missing"
+                                                  : curfew_state_name(verdict.state);
+  snprintf(header, sizeof header, "WWW-Authenticate: Session realm=\"proxy\", error=\"%s\"\r\n", why);
+  snprintf(body, sizeof body, "no session: %s\n", why);
+  answer(pair, "401 Unauthorized", header, body);
+  return false;
+}
+
+/* What a cookie that the application sets does to sessions. False if there can be no session for it. */
+static bool take_cookie(struct pair *pair, struct text id, curfew_subject subject) {
+  curfew_key key;
+  if (id.length == 0) {
+    if (pair->has_key) curfew_end(table, &pair->key, CURFEW_CAUSE_LOGOUT, now);
+    pair->has_key = false;
+    return true;
+  }
+  if (curfew_derive_key(table, (const uint8_t *)id.at, id.length, &key) != CURFEW_OK) return false;
+  if (pair->has_key && memcmp(&key, &pair->key, sizeof key) == 0) return true;
+  curfew_status status;
+  if (pair->has_key) {
+    status = curfew_rotate(table, &pair->key, &key, 5000, now, NULL);
+  } else {
+    curfew_start_options start = curfew_start_options_init(policy);
+    start.subject = subject;
+    status = curfew_start(table, &key, &start, now, NULL);
+  }
+  if (status != CURFEW_OK) {
+    fprintf(stderr, "proxy: no session: %s\n", curfew_status_text(status));
+    return false;
+  }
+  pair->key = key;
+  pair->has_key = true;
+  return true;
+}
+
+/* The names in Connection headers belong to this connection as well (RFC 9110, 7.6.1). */
+static bool is_named_by_connection(struct headers headers, struct text wanted) {
+  struct text name, value;
+  while (next_header(&headers, &name, &value)) {
+    if (!text_is(name, "connection")) continue;
+    const char *at = value.at, *end = value.at + value.length;
+    while (at < end) {
+      const char *comma = memchr(at, ',', (size_t)(end - at));
+      if (!comma) comma = end;
+      const char *last = comma;
+      while (at < last && (*at == ' ' || *at == '\t')) at++;
+      while (at < last && (last[-1] == ' ' || last[-1] == '\t')) last--;
+      if ((size_t)(last - at) == wanted.length && strncasecmp(at, wanted.at, wanted.length) == 0) return true;
+      at = comma + (comma < end);
+    }
+  }
+  return false;
+}
+
+static bool asks_for(struct headers headers, const char *word) {
+  return is_named_by_connection(headers, (struct text){word, strlen(word)});
+}
+
+static void put_headers(struct buffer *out, struct headers headers) {
+  struct headers all = headers;
+  struct text name, value;
+  while (next_header(&headers, &name, &value)) {
+    /* What frames the body is passed as it is, whatever the peer says about it. */
+    bool frames = text_is(name, "content-length") || text_is(name, "transfer-encoding");
+    if (is_hop_by_hop(name) || text_is(name, "curfew-subject")) continue;
+    if (!frames && is_named_by_connection(all, name)) continue;
+    put(out, name.at, name.length);
+    put_text(out, ": ");
+    put(out, value.at, value.length);
+    put_text(out, "\r\n");
+  }
+}
+
+/* Takes a request from the client's input. False if there is none yet. */
+static bool take_request(struct pair *pair) {
+  struct buffer *in = &pair->client.in, *out = &pair->upstream.out;
+  struct text part[3];
+  struct headers headers;
+  size_t length = head_length(in->data, in->length);
+
+  pair->head_sent = pair->is_head = false;
+  if (length == 0 && in->length < MOST_HEAD) return false;
+  if (length == 0 || length > MOST_HEAD) {
+    answer(pair, "431 Request Header Fields Too Large", "", "the head is too large\n");
+    return true;
+  }
+  /* What is written to the upstream is at most a quarter longer, and its buffer is empty. */
+  if (!parse_head(in->data, length, part, &headers) || part[1].length == 0 || part[1].at[0] != '/') {
+    answer(pair, "400 Bad Request", "", "not a request that this proxy understands\n");
+    return true;
+  }
+  if (!text_is(part[2], "HTTP/1.1")) {
+    answer(pair, "505 HTTP Version Not Supported", "", "HTTP/1.1, please\n");
+    return true;
+  }
+  pair->is_head = text_is(part[0], "HEAD");
+  int refused = framing_of(headers, false, &pair->request);
+  if (refused) {
+    answer(pair, refused == 501 ? "501 Not Implemented" : "400 Bad Request", "", "where does the body end?\n");
+    return true;
+  }
+  pair->keep_alive = !asks_for(headers, "close");
+  if (!is_allowed(pair, part[1], headers)) return true;
+
+  /* The upstream may have closed its connection meanwhile. */
+  if (pair->upstream.fd >= 0 && (pair->upstream.eof || pair->upstream.in.length > 0)) close_end(&pair->upstream);
+  if (pair->upstream.fd < 0) connect_upstream(pair);
+  if (pair->upstream.fd < 0) {
+    answer(pair, "502 Bad Gateway", "", "the application cannot be reached\n");
+    return true;
+  }
+  put(out, part[0].at, part[0].length);
+  put_text(out, " ");
+  put(out, part[1].at, part[1].length);
+  put_text(out, " HTTP/1.1\r\n");
+  put_headers(out, headers);
+  put_text(out, "Connection: keep-alive\r\n\r\n");
+  drop(in, length);
+  pair->response = (struct framing){0};
+  pair->state = FORWARDING;
+  return true;
+}
+
+/* Takes a response's head from the upstream's input. False if there is none yet. */
+static bool take_response(struct pair *pair) {
+  struct buffer *in = &pair->upstream.in, *out = &pair->client.out;
+  struct text part[3], name, value;
+  struct headers headers;
+  size_t length = head_length(in->data, in->length);
+
+  if (length == 0 && in->length < MOST_HEAD && !pair->upstream.eof) return false;
+  /* A header may become a space longer: a quarter more at the most. */
+  if (length > 0 && length <= MOST_HEAD && room(out) < length + length / 4 + 64) return false;
+  if (length == 0 || length > MOST_HEAD || !parse_head(in->data, length, part, &headers) ||
+      strncmp(part[0].at, "HTTP/1.", 7) != 0 || part[1].length != 3) {
+    answer(pair, "502 Bad Gateway", "", "the application gave no response\n");
+    return true;
+  }
+  int status = (part[1].at[0] - '0') * 100 + (part[1].at[1] - '0') * 10 + (part[1].at[2] - '0');
+  if (status < 100 || status > 599 || status == 101 || framing_of(headers, true, &pair->response)) {
+    answer(pair, "502 Bad Gateway", "", "the application's response makes no sense\n");
+    return true;
+  }
+  if (status < 200) { /* 100 Continue: the response is still to come */
+    put(out, in->data, length);
+    drop(in, length);
+    return true;
+  }
+  if (pair->is_head || status == 204 || status == 304) {
+    pair->response = (struct framing){.kind = BODY_NONE, .done = true};
+  }
+  curfew_subject subject = 0;
+  struct headers all = headers;
+  while (next_header(&all, &name, &value)) {
+    if (text_is(name, "curfew-subject"))
+      curfew_derive_subject(table, (const uint8_t *)value.at, value.length, &subject);
+  }
+  all = headers;
+  while (next_header(&all, &name, &value)) {
+    struct text id;
+    if (text_is(name, "set-cookie") && set_cookie(value, options.cookie, &id) && !take_cookie(pair, id, subject)) {
+      answer(pair, "503 Service Unavailable", "", "no room for another session\n");
+      return true;
+    }
+  }
+  if (pair->response.kind == BODY_UNTIL_CLOSE || asks_for(headers, "close")) pair->keep_alive = false;
+  put_text(out, "HTTP/1.1 ");
+  put(out, part[1].at, part[1].length);
+  put_text(out, " ");
+  put(out, part[2].at, part[2].length);
+  put_text(out, "\r\n");
+  put_headers(out, headers);
+  put_text(out, pair->keep_alive ? "Connection: keep-alive\r\n\r\n" : "Connection: close\r\n\r\n");
+  drop(in, length);
+  pair->head_sent = true;
+  return true;
+}
+
+/* Passes on as much of a body as there is, and room for. False if that is nothing. */
+static bool pass(struct framing *framing, struct buffer *in, struct buffer *out) {
+  size_t length = in->length < room(out) ? in->length : room(out);
+  size_t taken = framing_take(framing, in->data, length);
+  put(out, in->data, taken);
+  drop(in, taken);
+  return taken > 0;
+}
+
+/* One step of a request. False if it has to wait for a peer. */
+static bool step(struct pair *pair) {
+  struct end *client = &pair->client, *upstream = &pair->upstream;
+  if (pair->state == WAITING) {
+    /* The rest of an earlier response must be out: what we write next has the whole buffer. */
+    return client->out.length == 0 && upstream->out.length == 0 && take_request(pair);
+  }
+  if (pair->state != FORWARDING) return false;
+  bool moved = false;
+  if (!pair->request.done) {
+    moved = pass(&pair->request, &client->in, &upstream->out);
+    if (pair->request.bad) {
+      answer(pair, "400 Bad Request", "", "where does the body end?\n");
+      return true;
+    }
+  }
+  if (!pair->head_sent) return take_response(pair) || moved;
+  if (!pair->response.done) {
+    moved = pass(&pair->response, &upstream->in, &client->out) || moved;
+    if (upstream->eof && upstream->in.length == 0 && pair->response.kind == BODY_UNTIL_CLOSE) pair->response.done = true;
+    else if (pair->response.bad || (upstream->eof && upstream->in.length == 0 && !pair->response.done)) {
+      pair->state = CLOSING; /* the client sees that the response is cut short */
+      return true;
+    }
+  }
+  if (pair->response.done) {
+    pair->state = pair->keep_alive && pair->request.done ? WAITING : CLOSING;
+    return true;
+  }
+  return moved;
+}
+
+/* False if the connection is broken. */
+static bool receive(struct end *end) {
+  while (room(&end->in) > 0 && !end->eof) {
+    ssize_t got = recv(end->fd, end->in.data + end->in.length, room(&end->in), 0);
+    if (got < 0) return errno == EAGAIN || errno == EINTR;
+    end->eof = got == 0;
+    end->in.length += (size_t)got;
+  }
+  return true;
+}
+
+static bool transmit(struct end *end) {
+  while (end->out.length > 0) {
+    ssize_t sent = send(end->fd, end->out.data, end->out.length, MSG_NOSIGNAL);
+    if (sent < 0) return errno == EAGAIN || errno == EINTR;
+    drop(&end->out, (size_t)sent);
+  }
+  return true;
+}
+
+static void rewatch(struct end *end, bool wants_input) {
+  if (end->fd < 0 || end->unwatched) return;
+  uint32_t want = 0;
+  if (end->out.length > 0 || end->connecting) want |= EPOLLOUT;
+  if (wants_input && !end->eof && room(&end->in) > 0 && !end->connecting) want |= EPOLLIN;
+  if (want != end->watched) watch(end->fd, want, end, EPOLL_CTL_MOD);
+  end->watched = want;
+}
+
+/* Moves everything that can be moved. */
+static void run(struct pair *pair) {
+  do {
+    while (step(pair)) {
+    }
+    if (pair->upstream.fd >= 0 && !pair->upstream.connecting && !transmit(&pair->upstream)) pair->upstream.eof = true;
+    if (!transmit(&pair->client)) {
+      close_pair(pair);
+      return;
+    }
+  } while (step(pair));
+  bool is_idle = pair->state == WAITING && pair->client.out.length == 0;
+  bool is_cut = pair->client.eof && pair->state == FORWARDING && !pair->request.done && pair->client.in.length == 0;
+  if (pair->state == CLOSING && pair->client.out.length == 0) {
+    /* If the client is still sending, closing now could make its system throw our answer away. */
+    shutdown(pair->client.fd, SHUT_WR);
+    pair->state = LINGERING;
+    pair->patience = now + LINGER_MS;
+    close_end(&pair->upstream);
+  }
+  if (pair->state == LINGERING) pair->client.in.length = 0;
+  if ((pair->state == LINGERING && pair->client.eof) || (is_idle && pair->client.eof) || is_cut) {
+    close_pair(pair);
+    return;
+  }
+  rewatch(&pair->client, pair->state != CLOSING);
+  rewatch(&pair->upstream, true);
+}
+
+static void on_event(struct end *end, uint32_t events) {
+  struct pair *pair = end->pair;
+  if (pair->state == CLOSED || end->fd < 0) return;
+  bool is_client = end == &pair->client, is_fine = true;
+  if (pair->state != LINGERING) pair->patience = now + PATIENCE_MS;
+  if (end->connecting && events & (EPOLLOUT | EPOLLERR | EPOLLHUP)) {
+    int error = 0;
+    socklen_t size = sizeof error;
+    getsockopt(end->fd, SOL_SOCKET, SO_ERROR, &error, &size);
+    end->connecting = false;
+    is_fine = error == 0;
+  }
+  if (is_fine && events & (EPOLLIN | EPOLLHUP | EPOLLERR)) is_fine = receive(end);
+  if (!is_fine && is_client) {
+    close_pair(pair);
+    return;
+  }
+  if (!is_fine && pair->state == FORWARDING && !pair->head_sent && end->in.length == 0)
+    answer(pair, "502 Bad Gateway", "", "the application cannot be reached\n");
+  else if (!is_fine)
+    end->eof = true;
+  if (is_client && end->eof && events & EPOLLHUP) { /* both ways: nobody will read what we send */
+    close_pair(pair);
+    return;
+  }
+  if (!is_client && end->eof && !end->unwatched) { /* we would be told of it again and again */
+    watch(end->fd, 0, end, EPOLL_CTL_DEL);
+    end->unwatched = true;
+  }
+  if (!is_client && end->eof && pair->state == WAITING) close_end(end);
+  run(pair);
+}
+
+static void accept_all(void) {
+  while (pair_count < MOST_PAIRS) {
+    int fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (fd < 0) break;
+    struct pair *pair = calloc(1, sizeof *pair);
+    if (!pair) {
+      close(fd);
+      break;
+    }
+    int one = 1;
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    pair->client.fd = fd;
+    pair->upstream.fd = -1;
+    pair->client.pair = pair->upstream.pair = pair;
+    pair->patience = now + PATIENCE_MS;
+    pair->next = pairs;
+    pair->link = &pairs;
+    if (pairs) pairs->link = &pair->next;
+    pairs = pair;
+    pair_count++;
+    pair->client.watched = EPOLLIN;
+    watch(fd, EPOLLIN, &pair->client, EPOLL_CTL_ADD);
+  }
+}
+
+/* Ends what is due, and closes the connections of sessions that have ended, whoever ended them. */
+static void enforce(void) {
+  uint32_t more = 0;
+  curfew_event events[64];
+  size_t count = 0;
+  uint64_t missed = 0, skipped = 0;
+
+  do {
+    if (curfew_advance(table, now, ADVANCE, NULL, &more) != CURFEW_OK) break;
+  } while (more);
+  do {
+    events[0] = curfew_event_init();
+    if (curfew_read_events(table, &event_cursor, events, 64, &count, &skipped) != CURFEW_OK) break;
+    missed += skipped;
+    for (struct pair *pair = pairs, *next; pair; pair = next) {
+      next = pair->next;
+      for (size_t i = 0; i < count && pair->has_key; i++) {
+        if (pair->state == CLOSED || memcmp(&events[i].key, &pair->key, sizeof pair->key) != 0) continue;
+        if (events[i].what == CURFEW_EVENT_ENDED) {
+          close_pair(pair);
+          break;
+        }
+        pair->is_old_key = true;
+      }
+    }
+  } while (count > 0);
+  for (struct pair *pair = pairs, *next; pair; pair = next) {
+    next = pair->next;
+    curfew_verdict verdict = curfew_verdict_init();
+    if (pair->patience <= now) {
+      close_pair(pair);
+    } else if (pair->has_key && (missed > 0 || pair->is_old_key)) { /* its end has another name, or was missed */
+      if (curfew_peek(table, &pair->key, 0, now, &verdict) != CURFEW_OK || verdict.state == CURFEW_ENDED)
+        close_pair(pair);
+    }
+  }
+}
+
+static int time_to_sleep(void) {
+  curfew_tick due;
+  if (curfew_now(table, &now) != CURFEW_OK || curfew_next_due(table, &due) != CURFEW_OK) return MOST_SLEEP_MS;
+  if (due <= now) return 0;
+  return due - now < MOST_SLEEP_MS ? (int)(due - now) : MOST_SLEEP_MS;
+}
+
+static struct sockaddr_in address(const char *text) {
+  struct sockaddr_in address = {.sin_family = AF_INET};
+  char host[64];
+  unsigned port;
+  if (sscanf(text, "%63[0-9.]:%u", host, &port) != 2 || port > 65535 || inet_pton(AF_INET, host, &address.sin_addr) != 1)
+    fail(text, "an address is like 127.0.0.1:8080");
+  address.sin_port = htons((uint16_t)port);
+  return address;
+}
+
+static uint64_t number(const char *text) {
+  char *end;
+  errno = 0;
+  unsigned long long number = strtoull(text, &end, 10);
+  if (errno || end == text || *end || text[0] == '-' || number > 1000000000) fail(text, "not a number that makes sense");
+  return number;
+}
+
+static void read_options(int count, char **arguments) {
+  options.listen = address("127.0.0.1:0");
+  for (int i = 1; i < count; i += 2) {
+    const char *name = arguments[i], *value = i + 1 < count ? arguments[i + 1] : NULL;
+    if (!value) fail(name, "an option without a value");
+    if (!strcmp(name, "--region")) options.region = value;
+    else if (!strcmp(name, "--listen")) options.listen = address(value);
+    else if (!strcmp(name, "--upstream")) options.upstream = address(value);
+    else if (!strcmp(name, "--cookie")) options.cookie = value;
+    else if (!strcmp(name, "--idle")) options.idle_ms = number(value) * 1000;
+    else if (!strcmp(name, "--lifetime")) options.lifetime_ms = number(value) * 1000;
+    else if (!strcmp(name, "--capacity")) options.capacity = number(value);
+    else fail(name, "no such option");
+  }
+  if (!options.region || !options.upstream.sin_port) fail("--region and --upstream", "needed");
+}
+
+static void open_table(void) {
+  curfew_config config = curfew_config_init(options.capacity);
+  curfew_policy limits = curfew_policy_init();
+  curfew_error error = curfew_error_init();
+  limits.idle_ms = options.idle_ms;
+  limits.lifetime_ms = options.lifetime_ms;
+  if (curfew_open_or_create(options.region, &config, &error, &table) != CURFEW_OK ||
+      curfew_now(table, &now) != CURFEW_OK ||
+      curfew_set_policy(table, "web", &limits, now, &error, &policy) != CURFEW_OK)
+    fail(options.region, error.message);
+  curfew_event_range(table, NULL, &event_cursor);
+}
+
+int main(int count, char **arguments) {
+  read_options(count, arguments);
+  open_table();
+
+  sigset_t ends;
+  sigemptyset(&ends);
+  sigaddset(&ends, SIGTERM);
+  sigaddset(&ends, SIGINT);
+  sigprocmask(SIG_BLOCK, &ends, NULL);
+  int stop = signalfd(-1, &ends, SFD_CLOEXEC | SFD_NONBLOCK);
+
+  socklen_t size = sizeof options.listen;
+  int one = 1;
+  listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+  if (stop < 0 || listener < 0 || bind(listener, (struct sockaddr *)&options.listen, size) != 0 ||
+      listen(listener, 128) != 0 || getsockname(listener, (struct sockaddr *)&options.listen, &size) != 0)
+    fail("cannot listen", strerror(errno));
+  epoll = epoll_create1(EPOLL_CLOEXEC);
+  if (epoll < 0) fail("epoll_create1", strerror(errno));
+  watch(listener, EPOLLIN, &listener, EPOLL_CTL_ADD);
+  is_listening = true;
+  watch(stop, EPOLLIN, &stop, EPOLL_CTL_ADD);
+  printf("listening on 127.0.0.1:%d\n", ntohs(options.listen.sin_port));
+  fflush(stdout);
+
+  for (bool stopped = false; !stopped;) {
+    struct epoll_event events[64];
+    int ready = epoll_wait(epoll, events, 64, time_to_sleep());
+    if (ready < 0 && errno != EINTR) fail("epoll_wait", strerror(errno));
+    if (curfew_now(table, &now) != CURFEW_OK) fail("curfew_now", "no clock");
+    enforce();
+    for (int i = 0; i < ready; i++) {
+      if (events[i].data.ptr == &listener) accept_all();
+      else if (events[i].data.ptr == &stop) stopped = true;
+      else on_event(events[i].data.ptr, events[i].events);
+    }
+    while (closed) {
+      struct pair *next = closed->next;
+      free(closed);
+      closed = next;
+    }
+    listen_again();
+  }
+  while (pairs) close_pair(pairs);
+  while (closed) {
+    struct pair *next = closed->next;
+    free(closed);
+    closed = next;
+  }
+  close(listener);
+  close(stop);
+  close(epoll);
+  curfew_close(table);
+  return 0;
+}

@@ -1,0 +1,731 @@
+/* What a program may do wrong, or do at a bad moment, and what it is told. Plain C against the library as
+ * it is installed: abuse DIRECTORY, which must be empty. */
+#define _GNU_SOURCE
+#include <curfew.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define CHECK(condition)                                                                                     \
+  do {                                                                                                       \
+    if (!(condition)) {                                                                                      \
+      fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);                                        \
+      _exit(1);                                                                                              \
+    }                                                                                                        \
+  } while (0)
+#define ANSWERS(status, call)                                                                                \
+  do {                                                                                                       \
+    int32_t answer_ = (call);                                                                                \
+    if (answer_ != (status)) {                                                                               \
+      fprintf(stderr, "%s:%d: %s answered %s\n", __FILE__, __LINE__, #call, curfew_status_name(answer_));    \
+      _exit(1);                                                                                              \
+    }                                                                                                        \
+  } while (0)
+#define OK(call) ANSWERS(CURFEW_OK, call)
+
+static const char *directory;
+static const curfew_tick T = 1000;
+
+static char *path_of(const char *name) {
+  static char paths[4][4096];
+  static unsigned next;
+  char *path = paths[next++ % 4];
+  snprintf(path, sizeof paths[0], "%s/%s", directory, name);
+  return path;
+}
+
+static uint32_t set_policy(curfew_table table) {
+  curfew_policy policy = curfew_policy_init();
+  uint32_t number;
+  policy.idle_ms = 900000;
+  policy.lifetime_ms = 28800000;
+  OK(curfew_set_policy(table, "staff", &policy, T, NULL, &number));
+  return number;
+}
+
+static curfew_table create(const char *name) {
+  curfew_config config = curfew_config_init(1000);
+  curfew_table table;
+  if (name) OK(curfew_create(path_of(name), &config, NULL, &table));
+  else OK(curfew_create_private(&config, NULL, &table));
+  set_policy(table);
+  return table;
+}
+
+static curfew_key start(curfew_table table, const char *id) {
+  curfew_start_options options = curfew_start_options_init(0);
+  curfew_key key;
+  OK(curfew_derive_key(table, (const uint8_t *)id, strlen(id), &key));
+  OK(curfew_start(table, &key, &options, T, NULL));
+  return key;
+}
+
+static bool passes(curfew_table table, const curfew_key *key) {
+  curfew_verdict verdict = curfew_verdict_init();
+  OK(curfew_touch(table, key, 0, T, &verdict));
+  return verdict.passes;
+}
+
+/* Runs something in a forked child, which must end well. */
+static void in_child(void (*what)(void *), void *with) {
+  pid_t child = fork();
+  CHECK(child >= 0);
+  if (child == 0) {
+    what(with);
+    _exit(0);
+  }
+  int status;
+  CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
+static void null_pointers_are_told(void) {
+  curfew_table table = create(NULL), other;
+  curfew_config config = curfew_config_init(10);
+  curfew_policy policy = curfew_policy_init();
+  curfew_start_options options = curfew_start_options_init(0);
+  curfew_verdict verdict = curfew_verdict_init();
+  curfew_session session = curfew_session_init();
+  curfew_event event = curfew_event_init();
+  curfew_filter filter = curfew_filter_init();
+  curfew_key key = start(table, "id");
+  uint64_t cursor = 0;
+  size_t count = 0;
+  uint32_t number;
+  (void)filter;
+#define NULLS(call) ANSWERS(CURFEW_NULL_ARGUMENT, call)
+  NULLS(curfew_bytes_needed(NULL, NULL, &count));
+  NULLS(curfew_bytes_needed(&config, NULL, NULL));
+  NULLS(curfew_create_private(NULL, NULL, &other));
+  NULLS(curfew_create_private(&config, NULL, NULL));
+  NULLS(curfew_create(NULL, &config, NULL, &other));
+  NULLS(curfew_create(path_of("null"), NULL, NULL, &other));
+  NULLS(curfew_create(path_of("null"), &config, NULL, NULL));
+  NULLS(curfew_open(NULL, NULL, &other));
+  NULLS(curfew_open(path_of("null"), NULL, NULL));
+  NULLS(curfew_open_or_create(NULL, &config, NULL, &other));
+  NULLS(curfew_create_in(NULL, 1 << 20, NULL, &config, NULL, &other));
+  NULLS(curfew_open_in(NULL, 1 << 20, path_of("null"), NULL, &other));
+  NULLS(curfew_now(table, NULL));
+  NULLS(curfew_tick_of_unix_time(table, 0, NULL));
+  NULLS(curfew_next_due(table, NULL));
+  NULLS(curfew_get_stats(table, NULL));
+  NULLS(curfew_set_policy(table, NULL, &policy, T, NULL, &number));
+  NULLS(curfew_set_policy(table, "x", NULL, T, NULL, &number));
+  NULLS(curfew_set_policy(table, "x", &policy, T, NULL, NULL));
+  NULLS(curfew_find_policy(table, NULL, &number));
+  NULLS(curfew_find_policy(table, "staff", NULL));
+  NULLS(curfew_get_policy(table, 0, NULL));
+  NULLS(curfew_policy_name(table, 0, NULL, 100));
+  NULLS(curfew_derive_key(table, NULL, 1, &key));
+  NULLS(curfew_derive_key(table, (const uint8_t *)"x", 1, NULL));
+  NULLS(curfew_derive_subject(table, NULL, 1, &cursor));
+  NULLS(curfew_derive_binding(table, NULL, 1, &cursor));
+  NULLS(curfew_key_text(NULL, (char *)&verdict, 40));
+  NULLS(curfew_key_text(&key, NULL, 40));
+  NULLS(curfew_key_parse(NULL, &key));
+  NULLS(curfew_touch(table, NULL, 0, T, &verdict));
+  NULLS(curfew_touch(table, &key, 0, T, NULL));
+  NULLS(curfew_peek(table, NULL, 0, T, &verdict));
+  NULLS(curfew_touch_id(table, NULL, 1, 0, T, &verdict));
+  NULLS(curfew_peek_id(table, (const uint8_t *)"x", 1, 0, T, NULL));
+  NULLS(curfew_touch_many(table, NULL, NULL, 1, T, &verdict));
+  NULLS(curfew_touch_many(table, &key, NULL, 1, T, NULL));
+  NULLS(curfew_start(table, NULL, &options, T, NULL));
+  NULLS(curfew_start(table, &key, NULL, T, NULL));
+  NULLS(curfew_start_id(table, NULL, 1, &options, T, NULL));
+  NULLS(curfew_reauthenticate(table, NULL, NULL, T));
+  NULLS(curfew_rotate(table, NULL, &key, 0, T, NULL));
+  NULLS(curfew_rotate(table, &key, NULL, 0, T, NULL));
+  NULLS(curfew_end(table, NULL, CURFEW_CAUSE_LOGOUT, T));
+  NULLS(curfew_end_all(table, NULL, CURFEW_CAUSE_LOGOUT, T, NULL));
+  NULLS(curfew_list(table, T, NULL, &session, 1, &count));
+  NULLS(curfew_list(table, T, &cursor, NULL, 1, &count));
+  NULLS(curfew_list(table, T, &cursor, &session, 1, NULL));
+  NULLS(curfew_list_subject(table, 1, T, NULL, 1, &count));
+  NULLS(curfew_read_events(table, NULL, &event, 1, &count, NULL));
+  NULLS(curfew_read_events(table, &cursor, NULL, 1, &count, NULL));
+  NULLS(curfew_read_events(table, &cursor, &event, 1, NULL, NULL));
+  /* Where null is allowed, it is. */
+  OK(curfew_advance(table, T, 1, NULL, NULL));
+  OK(curfew_end_subject(table, 0, CURFEW_CAUSE_LOGOUT, T, NULL));
+  OK(curfew_list_subject(table, 1, T, NULL, 0, &count));
+  OK(curfew_touch_many(table, NULL, NULL, 0, T, NULL));
+  OK(curfew_event_range(table, NULL, NULL));
+  OK(curfew_touch_id(table, NULL, 0, 0, T, &verdict));
+  CHECK(verdict.state == CURFEW_UNKNOWN && !verdict.passes);
+  CHECK(passes(table, &key));
+  OK(curfew_close(table));
+}
+
+static void what_is_out_of_range_is_told(void) {
+  curfew_table table = create(NULL), other;
+  curfew_key key = start(table, "id");
+  curfew_verdict verdict = curfew_verdict_init();
+  uint64_t cursor = 0, ended;
+  size_t count;
+  uint32_t number;
+  char small[8];
+
+  ANSWERS(CURFEW_INVALID_ARGUMENT, curfew_derive_key(table, (const uint8_t *)"x", (size_t)-1, &key));
+  ANSWERS(CURFEW_INVALID_ARGUMENT, curfew_touch_id(table, (const uint8_t *)"x", SIZE_MAX / 2, 0, T, &verdict));
+  ANSWERS(CURFEW_INVALID_ARGUMENT, curfew_touch_many(table, &key, NULL, SIZE_MAX / 16, T, &verdict));
+  curfew_session session = curfew_session_init();
+  ANSWERS(CURFEW_INVALID_ARGUMENT, curfew_list(table, T, &cursor, &session, SIZE_MAX, &count));
+  ANSWERS(CURFEW_INVALID_ARGUMENT, curfew_list(table, T, &cursor, &session, 0, &count));
+  curfew_event event = curfew_event_init();
+  ANSWERS(CURFEW_INVALID_ARGUMENT, curfew_read_events(table, &cursor, &event, SIZE_MAX, &count, NULL));
+  cursor = UINT64_MAX - 5;
+  OK(curfew_read_events(table, &cursor, &event, 1, &count, NULL));
+  CHECK(count == 0 && cursor < 10);
+  cursor = UINT64_MAX - 5;
+  OK(curfew_list(table, T, &cursor, &session, 1, &count));
+  CHECK(count == 0 && cursor == CURFEW_LAST_PAGE);
+
+  for (uint32_t cause = 10; cause < 20; cause++) ANSWERS(CURFEW_INVALID_ARGUMENT, curfew_end(table, &key, cause, T));
+  ANSWERS(CURFEW_INVALID_ARGUMENT, curfew_end(table, &key, 0, T));
+  ANSWERS(CURFEW_INVALID_ARGUMENT, curfew_end(table, &key, UINT32_MAX, T));
+  ANSWERS(CURFEW_INVALID_ARGUMENT, curfew_end_subject(table, 1, 256 + CURFEW_CAUSE_IDLE, T, &ended));
+
+  curfew_start_options options = curfew_start_options_init(63);
+  ANSWERS(CURFEW_UNKNOWN_POLICY, curfew_start_id(table, (const uint8_t *)"x", 1, &options, T, NULL));
+  options.policy = 256;
+  ANSWERS(CURFEW_UNKNOWN_POLICY, curfew_start_id(table, (const uint8_t *)"x", 1, &options, T, NULL));
+  options = curfew_start_options_init(0);
+  options.token = 0;
+  ANSWERS(CURFEW_TOKEN_EXPIRED, curfew_start_id(table, (const uint8_t *)"x", 1, &options, T, NULL));
+  options.reserved = 1;
+  ANSWERS(CURFEW_UNSUPPORTED, curfew_start_id(table, (const uint8_t *)"x", 1, &options, T, NULL));
+
+  curfew_policy policy = curfew_policy_init();
+  ANSWERS(CURFEW_NO_LIMIT, curfew_set_policy(table, "none", &policy, T, NULL, &number));
+  policy.idle_ms = UINT64_MAX;
+  ANSWERS(CURFEW_TOO_LONG, curfew_set_policy(table, "long", &policy, T, NULL, &number));
+  policy.idle_ms = 1;
+  policy.grace_mode = 2;
+  ANSWERS(CURFEW_UNSUPPORTED, curfew_set_policy(table, "mode", &policy, T, NULL, &number));
+  policy.grace_mode = 0;
+  ANSWERS(CURFEW_BAD_NAME, curfew_set_policy(table, "", &policy, T, NULL, &number));
+  ANSWERS(CURFEW_BAD_NAME, curfew_set_policy(table, "\xff", &policy, T, NULL, &number));
+  ANSWERS(CURFEW_BAD_NAME,
+          curfew_set_policy(table, "a name that is longer than it may be", &policy, T, NULL, &number));
+  ANSWERS(CURFEW_UNKNOWN_POLICY, curfew_find_policy(table, "nobody", &number));
+  ANSWERS(CURFEW_UNKNOWN_POLICY, curfew_get_policy(table, 999, &policy));
+  ANSWERS(CURFEW_BUFFER_TOO_SMALL, curfew_policy_name(table, 0, small, 5));
+  OK(curfew_policy_name(table, 0, small, 6));
+  CHECK(strcmp(small, "staff") == 0);
+
+  curfew_config config = curfew_config_init(0);
+  curfew_error error = curfew_error_init();
+  ANSWERS(CURFEW_OUT_OF_RANGE, curfew_create_private(&config, &error, &other));
+  CHECK(strstr(error.message, "capacity 0 is out of range") && error.status == CURFEW_OUT_OF_RANGE);
+  config.capacity = UINT64_MAX;
+  ANSWERS(CURFEW_OUT_OF_RANGE, curfew_create_private(&config, NULL, &other));
+  config = curfew_config_init(10);
+  config.flags = 1u << 31;
+  ANSWERS(CURFEW_UNSUPPORTED, curfew_create_private(&config, NULL, &other));
+  char endless[5000];
+  memset(endless, 'x', sizeof endless);
+  endless[sizeof endless - 1] = 0;
+  ANSWERS(CURFEW_INVALID_ARGUMENT, curfew_open(endless, NULL, &other));
+  ANSWERS(CURFEW_NOT_FOUND, curfew_open(path_of("nothing"), &error, &other));
+  CHECK(error.os_error == ENOENT && strstr(error.message, "nothing"));
+
+  char text[CURFEW_KEY_TEXT_SIZE];
+  curfew_key again;
+  ANSWERS(CURFEW_BUFFER_TOO_SMALL, curfew_key_text(&key, text, sizeof text - 1));
+  OK(curfew_key_text(&key, text, sizeof text));
+  OK(curfew_key_parse(text, &again));
+  CHECK(memcmp(&key, &again, sizeof key) == 0);
+  text[5] = 'g';
+  ANSWERS(CURFEW_INVALID_ARGUMENT, curfew_key_parse(text, &again));
+  ANSWERS(CURFEW_INVALID_ARGUMENT, curfew_key_parse("00", &again));
+
+  curfew_tick tick;
+  OK(curfew_tick_of_unix_time(table, INT64_MIN, &tick));
+  CHECK(tick == 0);
+  OK(curfew_tick_of_unix_time(table, INT64_MAX, &tick));
+  CHECK(tick == CURFEW_NEVER);
+  OK(curfew_touch(table, &key, 0, UINT64_MAX, &verdict));
+  CHECK(verdict.state == CURFEW_ENDED || verdict.state == CURFEW_UNKNOWN);
+  OK(curfew_close(table));
+}
+
+static void structs_of_other_versions_are_understood_and_sizes_that_no_version_has_are_told(void) {
+  curfew_table table = create(NULL);
+  curfew_key key = start(table, "id");
+  struct {
+    curfew_verdict verdict;
+    uint64_t later[2], behind;
+  } larger;
+  static const size_t wrong[] = {0, 1, 7, sizeof(curfew_verdict) - 1, 5000, SIZE_MAX};
+
+  for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+    memset(&larger, 7, sizeof larger);
+    larger.verdict.struct_size = wrong[i];
+    ANSWERS(CURFEW_STRUCT_SIZE, curfew_touch(table, &key, 0, T, &larger.verdict));
+    ANSWERS(CURFEW_STRUCT_SIZE, curfew_touch_many(table, &key, NULL, 1, T, &larger.verdict));
+    CHECK(larger.verdict.passes == 0x07070707);
+  }
+  memset(&larger, 7, sizeof larger);
+  larger.verdict.struct_size = sizeof larger.verdict + sizeof larger.later;
+  OK(curfew_touch(table, &key, 0, T, &larger.verdict));
+  CHECK(larger.verdict.passes == 1 && larger.verdict.struct_size == sizeof larger.verdict + sizeof larger.later);
+  CHECK(larger.later[0] == 0 && larger.later[1] == 0 && larger.behind == 0x0707070707070707);
+
+  struct {
+    curfew_verdict verdict;
+    uint64_t later;
+  } verdicts[3];
+  curfew_key keys[3] = {key, {{1}}, key};
+  memset(verdicts, 7, sizeof verdicts);
+  verdicts[0].verdict.struct_size = sizeof verdicts[0];
+  OK(curfew_touch_many(table, keys, NULL, 3, T, &verdicts[0].verdict));
+  CHECK(verdicts[0].verdict.passes && !verdicts[1].verdict.passes && verdicts[2].verdict.passes);
+  CHECK(verdicts[1].verdict.state == CURFEW_UNKNOWN && verdicts[2].later == 0);
+
+  struct {
+    curfew_policy policy;
+    uint64_t later;
+  } policy = {curfew_policy_init(), 0};
+  uint32_t number;
+  policy.policy.idle_ms = 1000;
+  policy.policy.struct_size = sizeof policy;
+  OK(curfew_set_policy(table, "later", &policy.policy, T, NULL, &number));
+  policy.later = 1;
+  ANSWERS(CURFEW_UNSUPPORTED, curfew_set_policy(table, "later", &policy.policy, T, NULL, &number));
+  curfew_error error = curfew_error_init();
+  error.struct_size = 3;
+  ANSWERS(CURFEW_STRUCT_SIZE, curfew_set_policy(table, "later", &policy.policy, T, &error, &number));
+  OK(curfew_close(table));
+}
+
+static void arguments_may_overlap_and_need_not_be_aligned(void) {
+  curfew_table table = create(NULL);
+  curfew_key key = start(table, "id");
+  union {
+    curfew_key key;
+    curfew_verdict verdict;
+    char bytes[200];
+  } shared, *shifted = (void *)(shared.bytes + 1);
+
+  /* A key that lies where its own verdict goes, after the size. */
+  shared.verdict.struct_size = sizeof shared.verdict;
+  memcpy(shared.bytes + sizeof(size_t), &key, sizeof key);
+  OK(curfew_touch(table, (const curfew_key *)(const void *)(shared.bytes + sizeof(size_t)), 0, T, &shared.verdict));
+  CHECK(shared.verdict.passes);
+
+  curfew_verdict verdict = curfew_verdict_init();
+  memcpy(shifted, &verdict, sizeof verdict);
+  memcpy(shared.bytes + 101, &key, sizeof key);
+  OK(curfew_touch(table, (const curfew_key *)(const void *)(shared.bytes + 101), 0, T,
+                  (curfew_verdict *)(void *)(shared.bytes + 1)));
+  memcpy(&verdict, shifted, sizeof verdict);
+  CHECK(verdict.passes && verdict.idle_left_ms == 900000);
+
+  /* An id that lies where its key goes. */
+  strcpy(shared.bytes, "id");
+  OK(curfew_derive_key(table, (const uint8_t *)shared.bytes, 2, &shared.key));
+  CHECK(memcmp(&shared.key, &key, sizeof key) == 0);
+
+  curfew_verdict verdicts[2];
+  verdicts[0] = curfew_verdict_init();
+  ANSWERS(CURFEW_INVALID_ARGUMENT,
+          curfew_touch_many(table, (const curfew_key *)(const void *)&verdicts[1], NULL, 2, T, verdicts));
+  ANSWERS(CURFEW_INVALID_ARGUMENT,
+          curfew_touch_many(table, &key, (const curfew_binding *)(const void *)verdicts, 1, T, verdicts));
+  OK(curfew_close(table));
+}
+
+static void a_handle_that_was_closed_or_never_was_one_is_told(void) {
+  curfew_table table = create(NULL), again, none = {0}, garbage = {0xdeadbeefcafe};
+  curfew_key key = start(table, "id");
+  curfew_verdict verdict = curfew_verdict_init();
+  OK(curfew_close(table));
+  ANSWERS(CURFEW_CLOSED, curfew_close(table));
+  again = create(NULL);
+  curfew_table handles[] = {table, none, garbage, {again.id + 1}, {again.id << 8}, {UINT64_MAX}};
+  for (size_t i = 0; i < sizeof handles / sizeof *handles; i++) {
+    ANSWERS(CURFEW_CLOSED, curfew_touch(handles[i], &key, 0, T, &verdict));
+    ANSWERS(CURFEW_CLOSED, curfew_close(handles[i]));
+    ANSWERS(CURFEW_CLOSED, curfew_repair(handles[i]));
+  }
+  CHECK(!verdict.passes && verdict.state == 0);
+  OK(curfew_close(again));
+
+  curfew_table many[300];
+  curfew_config config = curfew_config_init(1);
+  size_t count = 0;
+  int32_t status;
+  while ((status = curfew_create_private(&config, NULL, &many[count])) == CURFEW_OK) count++;
+  CHECK(status == CURFEW_TOO_MANY_TABLES && count == 256);
+  for (size_t i = 0; i < count; i++) OK(curfew_close(many[i]));
+  OK(curfew_create_private(&config, NULL, &again));
+  OK(curfew_close(again));
+}
+
+struct work {
+  curfew_table table;
+  unsigned number;
+  uint64_t calls, closed;
+};
+
+static void *work(void *with) {
+  struct work *work = with;
+  for (unsigned round = 0; round < 3000; round++) {
+    char id[32];
+    curfew_key key, other;
+    curfew_verdict verdict = curfew_verdict_init();
+    curfew_start_options options = curfew_start_options_init(0);
+    curfew_tick now = T + round;
+    int length = snprintf(id, sizeof id, "%u-%u", work->number % 4, round % 64);
+    int32_t status = curfew_derive_key(work->table, (const uint8_t *)id, (size_t)length, &key);
+    if (status == CURFEW_CLOSED) {
+      work->closed++;
+      continue;
+    }
+    CHECK(status == CURFEW_OK);
+    curfew_derive_subject(work->table, (const uint8_t *)id, 1, &options.subject);
+    curfew_start(work->table, &key, &options, now, NULL);
+    curfew_touch(work->table, &key, 0, now, &verdict);
+    if (round % 7 == work->number % 7) curfew_end(work->table, &key, CURFEW_CAUSE_LOGOUT, now);
+    if (round % 11 == 3) {
+      curfew_derive_key(work->table, (const uint8_t *)id, 1, &other);
+      curfew_rotate(work->table, &key, &other, 5, now, NULL);
+    }
+    if (round % 50 == 9) curfew_end_subject(work->table, options.subject, CURFEW_CAUSE_REVOKED, now, NULL);
+    if (round % 20 == 1) curfew_advance(work->table, now, 100, NULL, NULL);
+    if (round % 100 == 5) {
+      curfew_session page[16];
+      uint64_t cursor = 0;
+      size_t count;
+      page[0] = curfew_session_init();
+      while (curfew_list(work->table, now, &cursor, page, 16, &count) == CURFEW_OK && cursor != CURFEW_LAST_PAGE) {
+      }
+    }
+    work->calls++;
+  }
+  return NULL;
+}
+
+static void run_threads(curfew_table table, struct work *works, pthread_t *threads) {
+  for (unsigned i = 0; i < 16; i++) {
+    works[i] = (struct work){table, i, 0, 0};
+    CHECK(pthread_create(&threads[i], NULL, work, &works[i]) == 0);
+  }
+}
+
+static void sixteen_threads_may_use_one_handle(void) {
+  curfew_table table = create("threads");
+  struct work works[16];
+  pthread_t threads[16];
+  run_threads(table, works, threads);
+  for (unsigned i = 0; i < 16; i++) CHECK(pthread_join(threads[i], NULL) == 0);
+  curfew_error error = curfew_error_init();
+  if (curfew_check(table, &error) != CURFEW_OK) fprintf(stderr, "%s\n", error.message);
+  OK(curfew_check(table, NULL));
+  OK(curfew_close(table));
+}
+
+static void a_table_may_be_closed_under_sixteen_threads(void) {
+  for (unsigned round = 0; round < 5; round++) {
+    curfew_table table = create(NULL);
+    struct work works[16];
+    pthread_t threads[16];
+    run_threads(table, works, threads);
+    usleep(2000 * round);
+    OK(curfew_close(table));
+    for (unsigned i = 0; i < 16; i++) CHECK(pthread_join(threads[i], NULL) == 0);
+    ANSWERS(CURFEW_CLOSED, curfew_repair(table));
+  }
+}
+
+static void use_in_child(void *with) {
+  curfew_table *table = with, own;
+  curfew_key key = {{0}};
+  curfew_verdict verdict = curfew_verdict_init();
+  curfew_tick now;
+  ANSWERS(CURFEW_FORKED, curfew_touch(*table, &key, 0, T, &verdict));
+  ANSWERS(CURFEW_FORKED, curfew_now(*table, &now));
+  ANSWERS(CURFEW_FORKED, curfew_advance(*table, T, 1, NULL, NULL));
+  CHECK(verdict.state == 0 && !verdict.passes);
+  own = create(NULL);
+  start(own, "own");
+  OK(curfew_close(*table));
+  ANSWERS(CURFEW_CLOSED, curfew_close(*table));
+  ANSWERS(CURFEW_CLOSED, curfew_touch(*table, &key, 0, T, &verdict));
+  OK(curfew_close(own));
+}
+
+static void open_in_child(void *with) {
+  curfew_table table;
+  use_in_child(with);
+  OK(curfew_open(path_of("forked"), NULL, &table));
+  curfew_key key;
+  OK(curfew_derive_key(table, (const uint8_t *)"id", 2, &key));
+  CHECK(passes(table, &key));
+  in_child(use_in_child, &table);
+  OK(curfew_end(table, &key, CURFEW_CAUSE_LOGOUT, T));
+  /* Left open: the kernel gives back what it held. */
+}
+
+static void a_forked_child_is_told_and_opens_for_itself(void) {
+  curfew_table private_one = create(NULL), table = create("forked");
+  curfew_key key = start(table, "id");
+  in_child(use_in_child, &private_one);
+  in_child(open_in_child, &table);
+  curfew_verdict verdict = curfew_verdict_init();
+  OK(curfew_touch(table, &key, 0, T, &verdict));
+  CHECK(verdict.state == CURFEW_ENDED && verdict.cause == CURFEW_CAUSE_LOGOUT);
+  OK(curfew_close(table));
+  OK(curfew_close(private_one));
+}
+
+/* How many of the places of owners are taken, as everybody else sees it. */
+static unsigned owners_alive(const char *path) {
+  int fd = open(path, O_RDWR | O_CLOEXEC);
+  CHECK(fd >= 0);
+  unsigned alive = 0;
+  for (unsigned number = 0; number < 256; number++) {
+    struct flock lock = {.l_type = F_WRLCK, .l_start = ((off_t)1 << 60) + number, .l_len = 1};
+    CHECK(fcntl(fd, F_OFD_GETLK, &lock) == 0);
+    alive += lock.l_type != F_UNLCK;
+  }
+  close(fd);
+  return alive;
+}
+
+static void a_child_that_lives_on_does_not_make_its_dead_parent_seem_alive(void) {
+  int report[2], release[2];
+  CHECK(pipe2(report, O_CLOEXEC) == 0 && pipe2(release, O_CLOEXEC) == 0);
+  pid_t parent = fork();
+  CHECK(parent >= 0);
+  if (parent == 0) {
+    create("orphan");
+    CHECK(owners_alive(path_of("orphan")) == 1);
+    pid_t child = fork();
+    CHECK(child >= 0);
+    if (child == 0) { /* outlives its parent, with everything it inherited, until it is told to go */
+      char byte;
+      close(release[1]);
+      CHECK(write(report[1], "c", 1) == 1);
+      CHECK(read(release[0], &byte, 1) == 0);
+      _exit(0);
+    }
+    for (;;) pause();
+  }
+  char byte;
+  CHECK(read(report[0], &byte, 1) == 1);
+  CHECK(owners_alive(path_of("orphan")) == 1);
+  CHECK(kill(parent, SIGKILL) == 0 && waitpid(parent, NULL, 0) == parent);
+  CHECK(owners_alive(path_of("orphan")) == 0);
+  close(release[1]);
+  close(release[0]);
+  close(report[0]);
+  close(report[1]);
+}
+
+static void *fork_often(void *with) {
+  curfew_table *table = with;
+  for (unsigned round = 0; round < 100; round++) {
+    pid_t child = fork();
+    CHECK(child >= 0);
+    if (child == 0) {
+      curfew_tick now;
+      int32_t status = curfew_now(*table, &now);
+      _exit(status == CURFEW_FORKED ? 0 : 1);
+    }
+    int status;
+    CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0);
+  }
+  return NULL;
+}
+
+static void *open_often(void *with) {
+  (void)with;
+  for (unsigned round = 0; round < 300; round++) {
+    curfew_table table;
+    OK(curfew_open(path_of("busy"), NULL, &table));
+    OK(curfew_close(table));
+  }
+  return NULL;
+}
+
+static void forks_at_any_moment_leave_parent_and_children_in_order(void) {
+  curfew_table table = create("busy");
+  struct work works[16];
+  pthread_t threads[16], forker, opener;
+  run_threads(table, works, threads);
+  CHECK(pthread_create(&forker, NULL, fork_often, &table) == 0);
+  CHECK(pthread_create(&opener, NULL, open_often, NULL) == 0);
+  for (unsigned i = 0; i < 16; i++) CHECK(pthread_join(threads[i], NULL) == 0);
+  CHECK(pthread_join(forker, NULL) == 0 && pthread_join(opener, NULL) == 0);
+  OK(curfew_check(table, NULL));
+  CHECK(owners_alive(path_of("busy")) == 1);
+  OK(curfew_close(table));
+}
+
+struct lent {
+  void *memory;
+  size_t bytes;
+  char *locks;
+  curfew_table parents;
+  curfew_key key;
+};
+
+static void open_lent_in_child(void *with) {
+  struct lent *lent = with;
+  curfew_table table;
+  curfew_tick now;
+  ANSWERS(CURFEW_FORKED, curfew_now(lent->parents, &now));
+  OK(curfew_open_in(lent->memory, lent->bytes, lent->locks, NULL, &table));
+  CHECK(passes(table, &lent->key));
+  OK(curfew_end(table, &lent->key, CURFEW_CAUSE_REVOKED, T));
+  OK(curfew_close(table));
+}
+
+static void memory_that_the_caller_owns_is_shared_with_children(void) {
+  curfew_config config = curfew_config_init(1000);
+  struct lent lent = {.locks = path_of("locks")};
+  curfew_table table;
+  curfew_error error = curfew_error_init();
+  OK(curfew_bytes_needed(&config, NULL, &lent.bytes));
+  lent.memory = mmap(NULL, lent.bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  CHECK(lent.memory != MAP_FAILED);
+  ANSWERS(CURFEW_NOT_A_REGION, curfew_open_in(lent.memory, lent.bytes, lent.locks, NULL, &table));
+  ANSWERS(CURFEW_MEMORY, curfew_create_in(lent.memory, lent.bytes - 1, NULL, &config, &error, &table));
+  ANSWERS(CURFEW_MEMORY, curfew_create_in((char *)lent.memory + 1, lent.bytes, NULL, &config, &error, &table));
+  ANSWERS(CURFEW_INVALID_ARGUMENT, curfew_create_in(lent.memory, SIZE_MAX, NULL, &config, &error, &table));
+  OK(curfew_create_in(lent.memory, lent.bytes, lent.locks, &config, NULL, &lent.parents));
+  ANSWERS(CURFEW_EXISTS, curfew_create_in(lent.memory, lent.bytes, lent.locks, &config, &error, &table));
+  set_policy(lent.parents);
+  lent.key = start(lent.parents, "id");
+  in_child(open_lent_in_child, &lent);
+  CHECK(!passes(lent.parents, &lent.key));
+  OK(curfew_close(lent.parents));
+
+  memset(lent.memory, 0, lent.bytes);
+  OK(curfew_create_in(lent.memory, lent.bytes, NULL, &config, NULL, &lent.parents));
+  ANSWERS(CURFEW_NOT_SHARED, curfew_open_in(lent.memory, lent.bytes, lent.locks, &error, &table));
+  OK(curfew_close(lent.parents));
+  munmap(lent.memory, lent.bytes);
+}
+
+static void change_byte(const char *path, off_t at) {
+  int fd = open(path, O_RDWR);
+  char byte;
+  CHECK(fd >= 0 && pread(fd, &byte, 1, at) == 1);
+  byte ^= 2;
+  CHECK(pwrite(fd, &byte, 1, at) == 1 && close(fd) == 0);
+}
+
+static void files_that_cannot_be_used_are_refused_by_name(void) {
+  curfew_config config = curfew_config_init(1000);
+  curfew_table table = create("file"), other;
+  curfew_error error = curfew_error_init();
+  char *path = path_of("file");
+  OK(curfew_close(table));
+  ANSWERS(CURFEW_EXISTS, curfew_create(path, &config, &error, &other));
+  CHECK(strstr(error.message, "exists"));
+
+  /* As another version of the library would have made it. */
+  change_byte(path, 8);
+  ANSWERS(CURFEW_OTHER_VERSION, curfew_open(path, &error, &other));
+  CHECK(strstr(error.message, "layout version 3") && strstr(error.message, "uses 1"));
+  ANSWERS(CURFEW_OTHER_VERSION, curfew_open_or_create(path, &config, &error, &other));
+  change_byte(path, 8);
+  OK(curfew_open(path, NULL, &table));
+  OK(curfew_close(table));
+
+  change_byte(path, 60);
+  ANSWERS(CURFEW_DAMAGED, curfew_open(path, &error, &other));
+  change_byte(path, 60);
+  CHECK(chmod(path, 0644) == 0);
+  ANSWERS(CURFEW_UNSAFE_FILE, curfew_open(path, &error, &other));
+  CHECK(chmod(path, 0600) == 0 && truncate(path, 100) == 0);
+  ANSWERS(CURFEW_DAMAGED, curfew_open(path, &error, &other));
+  ANSWERS(CURFEW_NOT_A_REGION, curfew_open(directory, &error, &other));
+  ANSWERS(CURFEW_NOT_FOUND, curfew_create(path_of("no/such/directory"), &config, &error, &other));
+}
+
+static void processes_agree_about_the_time(void) {
+  curfew_table table = create("time"), other;
+  curfew_tick first, second, third, expiry;
+  struct timespec wall;
+  OK(curfew_open(path_of("time"), NULL, &other));
+  OK(curfew_now(table, &first));
+  OK(curfew_now(other, &second));
+  OK(curfew_now(table, &third));
+  CHECK(first <= second && second <= third && first < 60000);
+  clock_gettime(CLOCK_REALTIME, &wall);
+  OK(curfew_tick_of_unix_time(table, wall.tv_sec + 3600, &expiry));
+  CHECK(expiry > third + 3590000 && expiry < third + 3610000);
+  OK(curfew_close(other));
+  OK(curfew_close(table));
+}
+
+static void an_outside_thread_sees_every_end_exactly_once(void) {
+  curfew_table table = create(NULL);
+  curfew_event events[4];
+  uint64_t cursor, missed, seen = 0;
+  size_t count;
+  OK(curfew_event_range(table, NULL, &cursor));
+  for (unsigned i = 0; i < 10; i++) {
+    char id[2] = {(char)('a' + i), 0};
+    curfew_key key = start(table, id);
+    OK(curfew_end(table, &key, CURFEW_CAUSE_LOGOUT, T + i));
+  }
+  do {
+    events[0] = curfew_event_init();
+    OK(curfew_read_events(table, &cursor, events, 4, &count, &missed));
+    for (size_t i = 0; i < count; i++) CHECK(events[i].number == seen++ && events[i].cause == CURFEW_CAUSE_LOGOUT);
+    CHECK(missed == 0);
+  } while (count > 0);
+  CHECK(seen == 10);
+  curfew_stats stats = curfew_stats_init();
+  OK(curfew_get_stats(table, &stats));
+  CHECK(stats.ended[CURFEW_CAUSE_LOGOUT] == 10 && stats.live == 0 && stats.started == 10);
+  OK(curfew_close(table));
+}
+
+static void header_and_library_are_of_one_version(void) {
+  CHECK(strcmp(curfew_version(), CURFEW_VERSION) == 0 && curfew_version_number() == CURFEW_VERSION_NUMBER);
+  for (int32_t status = -3; status < 200; status++)
+    CHECK(curfew_status_name(status)[0] && curfew_status_text(status)[0]);
+  for (uint32_t number = 0; number < 300; number++)
+    CHECK(curfew_state_name(number)[0] && curfew_cause_name(number)[0]);
+  CHECK(strcmp(curfew_status_name(CURFEW_FULL), "full") == 0);
+}
+
+int main(int count, char **arguments) {
+  CHECK(count == 2);
+  directory = arguments[1];
+  alarm(300); /* whatever hangs is broken */
+#define RUN(test)                                                                                            \
+  printf("%s\n", #test);                                                                                     \
+  fflush(stdout);                                                                                            \
+  test()
+  RUN(header_and_library_are_of_one_version);
+  RUN(null_pointers_are_told);
+  RUN(what_is_out_of_range_is_told);
+  RUN(structs_of_other_versions_are_understood_and_sizes_that_no_version_has_are_told);
+  RUN(arguments_may_overlap_and_need_not_be_aligned);
+  RUN(a_handle_that_was_closed_or_never_was_one_is_told);
+  RUN(an_outside_thread_sees_every_end_exactly_once);
+  RUN(processes_agree_about_the_time);
+  RUN(files_that_cannot_be_used_are_refused_by_name);
+  RUN(sixteen_threads_may_use_one_handle);
+  RUN(a_table_may_be_closed_under_sixteen_threads);
+  RUN(a_forked_child_is_told_and_opens_for_itself);
+  RUN(a_child_that_lives_on_does_not_make_its_dead_parent_seem_alive);
+  RUN(forks_at_any_moment_leave_parent_and_children_in_order);
+  RUN(memory_that_the_caller_owns_is_shared_with_children);
+  return 0;
+}
