@@ -187,15 +187,20 @@ impl Region {
         let sequence = head.sequence().wrapping_add(1);
         fence(Ordering::Release);
         self.write_version(id, sequence, policy, since);
-        self.set(self.layout.policy(id) + CHANGE, self.get(header::POLICY_CHANGES) + 1);
+        self.set(self.layout.policy(id) + CHANGE, self.next_change());
         self.word(self.layout.policy(id)).store(Head::new(sequence, head.older() + 1).0, Ordering::Release);
         self.count_change();
         Ok(PolicyId(id as u8))
     }
 
     fn count_change(&self) {
-        let changes = self.get(header::POLICY_CHANGES) + 1;
-        self.word(header::POLICY_CHANGES).store(changes, Ordering::Release);
+        self.word(header::POLICY_CHANGES).store(self.next_change(), Ordering::Release);
+    }
+
+    /// A number at the top is damage. It starts over, and a repair, which makes all shards sweep
+    /// anew, puts it right.
+    fn next_change(&self) -> u64 {
+        self.get(header::POLICY_CHANGES).wrapping_add(1)
     }
 
     /// Forgets the older versions of policies that have not changed since change `swept`.

@@ -5,6 +5,9 @@
 //! alone, `CURFEW_DAMAGE_ROUNDS=<n>` changes how many are run. With `--nocapture` the tests also say
 //! what a repair could not mend.
 
+#[path = "common/verbs.rs"]
+mod verbs;
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -14,131 +17,21 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, mpsc};
 use std::time::{Duration, Instant};
 
-use curfew_engine::{
-    Batched, Binding, Cause, Config, Filter, GraceMode, Key, OnFull, OnLimit, OnMismatch, Policy, PolicyId, Retain,
-    Span, Start, Stats, Subject, Table, Tick,
-};
+use curfew_engine::{Binding, Config, Policy, Span, Start, Table, Tick, Verdict};
+use verbs::{Chance, Random, every_verb, use_it};
 
 /// How long one round may take before it counts as a hang.
 const HANG: Duration = Duration::from_secs(10);
 /// How long one test may go on beginning rounds.
 const ENOUGH: Duration = Duration::from_secs(7);
-/// Calls of advance after which there must be nothing more to do.
-const ADVANCES: usize = 10_000;
 /// Words of the header that its checksum covers, and the checksum.
 const HEAD_WORDS: u64 = 13;
-
-struct Random(u64);
-
-impl Random {
-    fn new(seed: u64) -> Random {
-        let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
-        for _ in 0..8 {
-            random.next();
-        }
-        random
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    fn below(&mut self, bound: u64) -> u64 {
-        (self.next() >> 11) % bound
-    }
-
-    /// Words as damage makes them: a bit, small numbers, all ones, a sum of what looks like a lock.
-    fn word(&mut self, old: u64) -> u64 {
-        match self.below(8) {
-            0..3 => old ^ 1 << self.below(64),
-            3 => 0,
-            4 => u64::MAX >> self.below(64),
-            5 => old.wrapping_add(1 << self.below(64)),
-            6 => self.below(128) << (self.below(4) * 16),
-            _ => self.next(),
-        }
-    }
-}
-
-fn at(millis: u64) -> Tick {
-    Tick::from_millis(millis)
-}
-
-fn policies() -> [Policy; 3] {
-    [
-        Policy::new().idle(Span::from_millis(400)).lifetime(Span::from_millis(9000)),
-        Policy { on_mismatch: OnMismatch::End, on_full: OnFull::EvictEnded, ..Policy::new() }
-            .idle(Span::from_millis(250))
-            .grace(Span::from_millis(100), GraceMode::Resume)
-            .max_per_subject(5, OnLimit::EndOldest)
-            .retain(Retain::For(Span::from_millis(700))),
-        Policy::new()
-            .lifetime(Span::from_millis(600))
-            .max_per_subject(7, OnLimit::EndLeastRecent)
-            .retain(Retain::For(Span::OFF)),
-    ]
-}
-
-fn key(table: &Table, number: u64) -> Key {
-    table.key(&number.to_le_bytes())
-}
-
-fn subject(table: &Table, number: u64) -> Subject {
-    if number == 0 { Subject::NONE } else { table.subject(&number.to_le_bytes()) }
-}
-
-/// One random call; every verb has its turn.
-fn call(table: &Table, random: &mut Random, now: Tick, keys: u64) {
-    let (one, other) = (key(table, random.below(keys)), key(table, random.below(keys)));
-    let who = subject(table, random.below(6));
-    let binding = if random.below(4) == 0 { table.binding(b"bound") } else { Binding::NONE };
-    let policy = PolicyId::from_number(random.below(4) as u8);
-    match random.below(24) {
-        0..8 => {
-            let start = Start::under(policy).of(who).bound_to(binding);
-            let token =
-                if random.below(3) == 0 { now.after(Span::from_millis(random.below(900))) } else { Tick::NEVER };
-            let _ = table.start(one, &start.until(token), now);
-        }
-        8..11 => drop(table.touch(one, binding, now)),
-        11 => drop(table.peek(one, binding, now)),
-        12 => {
-            let mut batch: Vec<_> = (0..keys).map(|number| Batched::new(key(table, number), binding)).collect();
-            table.touch_many(&mut batch, now);
-        }
-        13..15 => drop(table.end(one, Cause::Logout, now)),
-        15 => drop(table.end_subject(who, Cause::Revoked, now)),
-        16 if random.below(6) == 0 => {
-            let filter = Filter { policy: Some(policy), idle_since: Some(now), ..Filter::default() };
-            table.end_all(&filter, Cause::Revoked, now);
-        }
-        17..19 => drop(table.rotate(one, other, Span::from_millis(random.below(90)), now)),
-        19 => drop(table.reauthenticate(one, (random.below(2) == 0).then(|| now.after(Span::from_millis(300))), now)),
-        20 if random.below(4) == 0 => {
-            let which = random.below(3) as usize;
-            let idle = Span::from_millis(100 + random.below(500));
-            let _ = table.set_policy(["a", "b", "c"][which], &Policy { idle, ..policies()[which] }, now);
-        }
-        21 => drop(table.sessions_of(who, now)),
-        _ => drop(table.advance(now, random.below(200) as usize)),
-    }
-}
 
 /// A region file with a history.
 fn used_region(path: &Path, random: &mut Random, capacity: u64, keys: u64, calls: u64) -> u64 {
     let config = Config { events: 64, secret: Some([9; 32]), ..Config::new(capacity) };
     let table = Table::create(path, &config).unwrap();
-    let mut now = 5_000 + random.below(100_000);
-    for (name, policy) in ["a", "b", "c"].into_iter().zip(policies()) {
-        table.set_policy(name, &policy, at(now)).unwrap();
-    }
-    for _ in 0..calls {
-        now += random.below(8);
-        call(&table, random, at(now), keys);
-    }
+    let now = use_it(&table, random, keys, calls);
     if let Err(damage) = table.check() {
         println!("before any damage: {damage}");
     }
@@ -192,42 +85,6 @@ fn damage(file: &File, targets: &Targets, random: &mut Random) {
             }
         }
     }
-}
-
-/// Every verb at least once, then what is due to the end; false when it comes to no end.
-fn every_verb(
-    table: &Table,
-    random: &mut Random,
-    mut now: u64,
-    keys: u64,
-    mut between: impl FnMut(&mut Random),
-) -> bool {
-    for _ in 0..120 {
-        now += random.below(30);
-        call(table, random, at(now), keys);
-        between(random);
-    }
-    let start = table.sessions(at(now)).count();
-    let mut cursor = Some(0);
-    let mut paged = 0;
-    while let Some(from) = cursor {
-        let (page, next) = table.page(from, 7, at(now));
-        paged += page.len();
-        cursor = next;
-    }
-    let _ = (start, paged, table.events().count(), table.events_from(u64::MAX).count(), table.new_events().count());
-    let stats: Stats = table.stats();
-    let _ = (stats, stats.ended_in_all(), table.policies().count(), table.policy_id("b"), table.next_due());
-    let _ = table.check();
-    table.end_all(&Filter { started_before: Some(at(now / 2)), ..Filter::default() }, Cause::Revoked, at(now));
-    for (name, policy) in ["a", "d"].into_iter().zip(policies()) {
-        let _ = table.set_policy(name, &policy.idle(Span::from_millis(77)), at(now));
-    }
-    if let Ok(larger) = Table::private(&Config { secret: Some([9; 32]), ..Config::new(1000) }) {
-        let _ = table.copy_into(&larger, at(now));
-    }
-    now += 20_000;
-    (0..ADVANCES).any(|_| !table.advance(at(now), 1000).more)
 }
 
 /// What was found, by what it says, with the first seed that showed it.
@@ -344,39 +201,9 @@ fn writable(path: &Path) -> File {
     File::options().read(true).write(true).open(path).unwrap()
 }
 
-/// Repairs, and says what is still wrong; then everything must be over at some time and leave nothing.
+/// Repairs, and notes what is still wrong then.
 fn repair_and_end(table: &Table, now: u64, seed: u64, unmended: &mut Findings) {
-    table.repair();
-    if let Err(damage) = table.check() {
-        unmended.add(format!("check: {}", without_numbers(&damage.what)), seed);
-    }
-    // Longer than any undamaged limit.
-    let later = at(now + 10_000_000_000);
-    if !(0..ADVANCES).any(|_| !table.advance(later, 1000).more) {
-        unmended.add("advance comes to no end".into(), seed);
-    }
-    table.end_all(&Filter::default(), Cause::Revoked, later);
-    let much_later = later.after(Span::from_millis(1 << 40));
-    let _ = (0..ADVANCES).any(|_| !table.advance(much_later, 1000).more);
-    let stats = table.stats();
-    if (stats.used, stats.live) != (0, 0) {
-        unmended.add("records that no deadline and no end_all gets rid of".into(), seed);
-    }
-    let fresh = Policy::new().idle(Span::from_millis(5)).retain(Retain::For(Span::OFF));
-    let Ok(policy) = table.set_policy("fresh", &fresh, much_later) else {
-        unmended.add("a new policy is refused".into(), seed);
-        return;
-    };
-    let one = key(table, 1 << 40);
-    if let Err(error) = table.start(one, &Start::under(policy).of(table.subject(b"new")), much_later) {
-        unmended.add(format!("a new session is refused: {error}"), seed);
-        return;
-    }
-    let end = much_later.after(Span::from_millis(10));
-    let _ = (0..ADVANCES).any(|_| !table.advance(end, 1000).more);
-    if table.stats().used > stats.used {
-        unmended.add("a session that starts afterwards is not reclaimed when it is over".into(), seed);
-    }
+    verbs::repair_and_end(table, now, |what| unmended.add(without_numbers(&what), seed));
 }
 
 #[test]
@@ -455,4 +282,24 @@ fn a_region_of_several_shards_stands_damage_as_well() {
         assert!(every_verb(&table, random, now, 500, |_| {}), "advance comes to no end");
         repair_and_end(&table, now, seed, unmended);
     });
+}
+
+#[test]
+fn a_damaged_number_of_policy_changes_is_mended_by_a_repair() {
+    const POLICY_CHANGES: u64 = 26;
+    let (_directory, path) = new_path();
+    let table = Table::create(&path, &Config::new(10)).unwrap();
+    let idle = |minutes| Policy::new().idle(Span::from_mins(minutes));
+    let id = table.set_policy("a", &idle(15), Tick::ZERO).unwrap();
+    let key = table.key(b"id");
+    table.start(key, &Start::under(id), Tick::ZERO).unwrap();
+    writable(&path).write_all_at(&u64::MAX.to_le_bytes(), POLICY_CHANGES * 8).unwrap();
+    table.advance(Tick::ZERO, 1000);
+    table.set_policy("a", &idle(10), Tick::ZERO).unwrap();
+    table.repair();
+    table.set_policy("a", &idle(5), Tick::ZERO).unwrap();
+    let later = Tick::ZERO.after(Span::from_mins(5));
+    while table.advance(later, 1000).more {}
+    assert_eq!((table.check(), table.stats().live), (Ok(()), 0));
+    assert!(matches!(table.peek(key, Binding::NONE, later), Verdict::Ended(_)));
 }
