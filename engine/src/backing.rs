@@ -1,10 +1,14 @@
 //! Where a region's memory comes from: this process's own, or a file that several map.
 
 #[cfg(not(loom))]
+mod bytes;
+#[cfg(not(loom))]
 mod file;
 
 use std::io;
 
+#[cfg(not(loom))]
+pub(crate) use bytes::copy_of;
 #[cfg(not(loom))]
 pub(crate) use file::{create, open};
 
@@ -99,13 +103,16 @@ fn initialise(region: &Region, config: &Config, secret: Secret) {
 /// Creates a region in memory of this process's own. Its pages are taken when they are first used.
 #[cfg(not(loom))]
 pub(crate) fn private(config: &Config) -> Result<Region, CreateError> {
-    let layout = config.layout()?;
-    let map = memmap2::MmapOptions::new().len(layout.bytes()).map_anon().map_err(CreateError::System)?;
-    let map = memmap2::MmapRaw::from(map);
-    advise(&map, config.huge_pages);
-    let region = Region::new(map, layout, Owner::private());
+    let region = zeroes(config.layout()?, config.huge_pages).map_err(CreateError::System)?;
     initialise(&region, config, config.secret().map_err(CreateError::System)?);
     Ok(region)
+}
+
+#[cfg(not(loom))]
+fn zeroes(layout: Layout, huge_pages: bool) -> io::Result<Region> {
+    let map = memmap2::MmapRaw::from(memmap2::MmapOptions::new().len(layout.bytes()).map_anon()?);
+    advise(&map, huge_pages);
+    Ok(Region::new(map, layout, Owner::private()))
 }
 
 /// The same on loom's atomics.

@@ -42,6 +42,18 @@ impl Region {
     }
 }
 
+impl Region {
+    /// Marks the lock whose word is at `at` as abandoned if its holder is one that cannot be at work.
+    #[cfg(not(loom))]
+    pub(crate) fn abandon(&self, at: usize, is_gone: impl Fn(u64) -> bool) {
+        let holder = self.word(at).load(Ordering::Relaxed);
+        if holder != 0 && is_gone(holder) {
+            // If the word has changed, somebody who is at work has taken it over already.
+            let _ = self.word(at).compare_exchange(holder, ABANDONED, Ordering::AcqRel, Ordering::Relaxed);
+        }
+    }
+}
+
 impl Drop for Lock<'_> {
     fn drop(&mut self) {
         let left = if std::thread::panicking() { ABANDONED } else { 0 };

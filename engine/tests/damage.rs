@@ -17,8 +17,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, mpsc};
 use std::time::{Duration, Instant};
 
-use curfew_engine::{Binding, Config, Policy, Span, Start, Table, Tick, Verdict};
-use verbs::{Chance, Random, every_verb, use_it};
+use curfew_engine::{Binding, Cause, Config, Filter, Policy, Span, Start, Table, Tick, Verdict};
+use verbs::{Chance, Random, at, every_verb, use_it};
 
 /// How long one round may take before it counts as a hang.
 const HANG: Duration = Duration::from_secs(10);
@@ -302,4 +302,69 @@ fn a_damaged_number_of_policy_changes_is_mended_by_a_repair() {
     while table.advance(later, 1000).more {}
     assert_eq!((table.check(), table.stats().live), (Ok(()), 0));
     assert!(matches!(table.peek(key, Binding::NONE, later), Verdict::Ended(_)));
+}
+
+/// The number that the next process to open a region will have: the first that nobody has, in its
+/// next epoch.
+fn next_owner(path: &Path) -> u64 {
+    const EPOCHS: u64 = 128;
+    let mut epoch = [0; 8];
+    File::open(path).unwrap().read_exact_at(&mut epoch, EPOCHS * 8).unwrap();
+    (u64::from_le_bytes(epoch) + 1) << 16 | 1
+}
+
+#[test]
+fn a_lock_that_names_whoever_comes_next_is_not_waited_for() {
+    in_damage_thread("lock", 1, |random, _, _| {
+        let (_directory, path) = new_path();
+        let now = used_region(&path, random, 10, 20, 100);
+        let whole = std::fs::read(&path).unwrap();
+        // A lock is the first word of its line.
+        for line in HEAD_WORDS.div_ceil(8)..whole.len() as u64 / 64 {
+            std::fs::write(&path, &whole).unwrap();
+            let id = next_owner(&path);
+            writable(&path).write_all_at(&id.to_le_bytes(), line * 64).unwrap();
+            let table = Table::open(&path).unwrap();
+            for number in 0..4 {
+                verbs::call(&table, random, Tick::from_millis(now + number), 20);
+            }
+            let _ = (table.check(), table.set_policy("z", &verbs::policies()[0], Tick::from_millis(now)));
+        }
+    });
+}
+
+#[test]
+fn a_copy_of_a_region_answers_as_the_region_did_and_leaves_it_alone() {
+    in_damage_thread("copy", 20, |random, _, _| {
+        let (_directory, path) = new_path();
+        let now = at(used_region(&path, random, 40, 50, 300));
+        let table = Table::open(&path).unwrap();
+        let before = std::fs::read(&path).unwrap();
+        let copy = Table::from_bytes(&before).unwrap();
+        copy.check().unwrap();
+        assert_eq!((copy.stats(), copy.epoch()), (table.stats(), table.epoch()));
+        for number in 0..50 {
+            let key = verbs::key(&table, number);
+            assert_eq!(copy.peek(key, Binding::NONE, now), table.peek(key, Binding::NONE, now));
+        }
+        copy.end_all(&Filter::default(), Cause::Revoked, now);
+        assert!(std::fs::read(&path).unwrap() == before, "the region has changed");
+    });
+}
+
+#[test]
+fn bytes_that_are_no_region_give_the_error_that_a_file_of_them_gives() {
+    in_damage_thread("bytes", 150, |random, _, _| {
+        let (_directory, path) = new_path();
+        used_region(&path, random, 5, 9, 20);
+        let mut bytes = std::fs::read(&path).unwrap();
+        match random.below(3) {
+            0 => bytes.truncate(random.below(bytes.len() as u64) as usize),
+            1 => bytes.extend(vec![0; 1 + random.below(100) as usize]),
+            _ => bytes[random.below(104) as usize] ^= 1 << random.below(8),
+        }
+        std::fs::write(&path, &bytes).unwrap();
+        let (of_file, of_bytes) = (Table::open(&path).unwrap_err(), Table::from_bytes(&bytes).unwrap_err());
+        assert_eq!(of_file.to_string(), of_bytes.to_string());
+    });
 }

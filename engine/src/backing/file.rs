@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 
 use memmap2::MmapOptions;
 
-use super::{Config, advise, boot_marker, checksum, initialise};
+use super::bytes::{check_header, check_length, check_sum};
+use super::{Config, advise, boot_marker, initialise};
 use crate::error::{CreateError, OpenError};
-use crate::layout::{HEADER, Layout, MAGIC, MOST_CAPACITY, MOST_EVENTS, VERSION, header};
+use crate::layout::{Layout, header};
 use crate::owner::Owner;
 use crate::region::Region;
 
@@ -86,9 +87,7 @@ pub(crate) fn open(path: &Path, huge_pages: bool) -> Result<Region, OpenError> {
     let map = MmapOptions::new().len(layout.bytes()).map_raw(&file).map_err(io)?;
     advise(&map, huge_pages);
     let mut region = Region::new(map, layout, Owner::private());
-    if region.get(header::SUM) != checksum(&region) {
-        return Err(OpenError::Header { what: "its checksum" });
-    }
+    check_sum(&region)?;
     if region.get(header::BOOT) != boot_marker() {
         return Err(OpenError::OtherBoot);
     }
@@ -106,39 +105,9 @@ enum ReadLayout {
 /// beyond its end.
 fn read_layout(file: &File, bytes: u64) -> Result<Layout, ReadLayout> {
     use std::os::unix::fs::FileExt;
-    if bytes == 0 {
-        return Err(ReadLayout::Refused(OpenError::Unfinished));
-    }
-    if bytes < (HEADER * 8) as u64 {
-        return Err(ReadLayout::Refused(OpenError::Length { bytes, expected: (HEADER * 8) as u64 }));
-    }
+    check_length(bytes).map_err(ReadLayout::Refused)?;
     let mut head = [0; (header::SUM + 1) * 8];
     file.read_exact_at(&mut head, 0).map_err(ReadLayout::Io)?;
     let word = |at: usize| head[at * 8..at * 8 + 8].iter().rev().fold(0, |all, byte| all << 8 | u64::from(*byte));
     check_header(word, bytes).map_err(ReadLayout::Refused)
-}
-
-/// What a header must say to be one of ours, given the length of what it heads.
-fn check_header(word: impl Fn(usize) -> u64, bytes: u64) -> Result<Layout, OpenError> {
-    if word(header::MAGIC) != MAGIC {
-        return Err(OpenError::Magic);
-    }
-    if word(header::VERSION) != VERSION {
-        return Err(OpenError::Version { found: word(header::VERSION), expected: VERSION });
-    }
-    let (capacity, events) = (word(header::CAPACITY), word(header::EVENTS));
-    if !(1..=MOST_CAPACITY).contains(&capacity) {
-        return Err(OpenError::Header { what: "its capacity" });
-    }
-    if !(16..=MOST_EVENTS).contains(&events) {
-        return Err(OpenError::Header { what: "the size of its event ring" });
-    }
-    let layout = Layout::new(capacity, events);
-    if word(header::WORDS) != layout.words as u64 || word(header::GEOMETRY) != layout.geometry() {
-        return Err(OpenError::Header { what: "its geometry" });
-    }
-    if bytes != layout.bytes() as u64 {
-        return Err(OpenError::Length { bytes, expected: layout.bytes() as u64 });
-    }
-    Ok(layout)
 }
