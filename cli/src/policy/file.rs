@@ -15,7 +15,7 @@ pub(crate) fn read(path: &Path) -> Result<Vec<Named>, PolicyError> {
     parse(path, &text)
 }
 
-fn parse(path: &Path, text: &str) -> Result<Vec<Named>, PolicyError> {
+pub(crate) fn parse(path: &Path, text: &str) -> Result<Vec<Named>, PolicyError> {
     let source = Source { path, text };
     let document = DeTable::parse(text).map_err(|error| {
         source.wrong(error.span().unwrap_or(0..0), error.message().lines().collect::<Vec<_>>().join(", "))
