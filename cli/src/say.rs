@@ -16,8 +16,20 @@ pub(crate) fn error(message: impl Display) {
 }
 
 fn line(kind: &str, message: impl Display) {
-    let text = message.to_string().replace('\n', "\n    ");
-    let _ = writeln!(std::io::stderr(), "curfew: {kind}: {text}");
+    let _ = writeln!(std::io::stderr(), "{}", spelt(kind, message));
+}
+
+/// Messages quote what somebody wrote into a policy, a log or a file name.
+fn spelt(kind: &str, message: impl Display) -> String {
+    let mut text = format!("curfew: {kind}: ");
+    for letter in message.to_string().chars() {
+        match letter {
+            '\n' => text.push_str("\n    "),
+            letter if letter.is_control() => text.push('\u{fffd}'),
+            letter => text.push(letter),
+        }
+    }
+    text
 }
 
 /// Bytes from a log, safe to show in a terminal and not longer than a line.
@@ -39,5 +51,6 @@ mod tests {
     fn what_a_log_says_cannot_command_the_terminal() {
         assert_eq!(printable(b"ok\x1b[2J"), "ok\u{fffd}[2J");
         assert_eq!(printable(&[b'a'; 50]).chars().count(), 41);
+        assert_eq!(spelt("error", "\"\x1b[2J\" is\nno word"), "curfew: error: \"\u{fffd}[2J\" is\n    no word");
     }
 }
