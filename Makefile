@@ -6,7 +6,7 @@ CARGO ?= cargo
 CURFEW := target/release/curfew
 DEMO := target/demo
 
-.PHONY: build demo setup test soak loom fmt lint doc deny bench clean
+.PHONY: build demo setup test soak loom fuzz fmt lint doc deny bench clean
 
 build:
 	$(CARGO) build --release --locked
@@ -37,8 +37,15 @@ soak:
 loom:
 	RUSTFLAGS="--cfg loom" $(CARGO) test --release --locked --target-dir target/loom -p curfew-engine --lib models
 
+# Every fuzz target for so long; needs a nightly compiler. docs/fuzzing.md.
+SECONDS ?= 60
+fuzz:
+	@./scripts/setup fuzz
+	@./fuzz/run $(SECONDS)
+
 fmt:
 	$(CARGO) fmt --all --check
+	$(CARGO) fmt --check --manifest-path fuzz/Cargo.toml
 
 lint:
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
@@ -49,6 +56,7 @@ doc:
 deny:
 	@./scripts/setup deny
 	.tools/bin/cargo-deny check bans licenses sources
+	.tools/bin/cargo-deny --manifest-path fuzz/Cargo.toml check --config deny.toml bans licenses sources
 
 # All figures of docs/performance.md that the engine is in; takes some minutes.
 bench:
@@ -59,4 +67,4 @@ bench:
 
 clean:
 	$(CARGO) clean
-	rm -rf .tools
+	rm -rf .tools fuzz/target

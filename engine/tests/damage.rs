@@ -5,6 +5,8 @@
 //! alone, `CURFEW_DAMAGE_ROUNDS=<n>` changes how many are run. With `--nocapture` the tests also say
 //! what a repair could not mend.
 
+// For the fuzz targets it is public.
+#[allow(unreachable_pub)]
 #[path = "common/verbs.rs"]
 mod verbs;
 

@@ -9,7 +9,7 @@ use curfew_engine::{
 const ADVANCES: usize = 10_000;
 
 /// Where decisions come from: a seed, or the bytes of a fuzzer.
-pub(crate) trait Chance {
+pub trait Chance {
     /// One of `0..bound`.
     fn below(&mut self, bound: u64) -> u64;
 
@@ -27,10 +27,10 @@ pub(crate) trait Chance {
 }
 
 /// A seed.
-pub(crate) struct Random(u64);
+pub struct Random(u64);
 
 impl Random {
-    pub(crate) fn new(seed: u64) -> Random {
+    pub fn new(seed: u64) -> Random {
         let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
         for _ in 0..8 {
             random.next();
@@ -52,11 +52,11 @@ impl Chance for Random {
     }
 }
 
-pub(crate) fn at(millis: u64) -> Tick {
+pub fn at(millis: u64) -> Tick {
     Tick::from_millis(millis)
 }
 
-pub(crate) fn policies() -> [Policy; 3] {
+pub fn policies() -> [Policy; 3] {
     [
         Policy::new().idle(Span::from_millis(400)).lifetime(Span::from_millis(9000)),
         Policy { on_mismatch: OnMismatch::End, on_full: OnFull::EvictEnded, ..Policy::new() }
@@ -71,7 +71,7 @@ pub(crate) fn policies() -> [Policy; 3] {
     ]
 }
 
-pub(crate) fn key(table: &Table, number: u64) -> Key {
+pub fn key(table: &Table, number: u64) -> Key {
     table.key(&number.to_le_bytes())
 }
 
@@ -80,7 +80,7 @@ fn subject(table: &Table, number: u64) -> Subject {
 }
 
 /// One random call; every verb has its turn.
-pub(crate) fn call(table: &Table, random: &mut impl Chance, now: Tick, keys: u64) {
+pub fn call(table: &Table, random: &mut impl Chance, now: Tick, keys: u64) {
     let (one, other) = (key(table, random.below(keys)), key(table, random.below(keys)));
     let who = subject(table, random.below(6));
     let binding = if random.below(4) == 0 { table.binding(b"bound") } else { Binding::NONE };
@@ -117,7 +117,7 @@ pub(crate) fn call(table: &Table, random: &mut impl Chance, now: Tick, keys: u64
 }
 
 /// Gives a new table policies and a history; says at what time it ended.
-pub(crate) fn use_it(table: &Table, random: &mut impl Chance, keys: u64, calls: u64) -> u64 {
+pub fn use_it(table: &Table, random: &mut impl Chance, keys: u64, calls: u64) -> u64 {
     let mut now = 5_000 + random.below(100_000);
     for (name, policy) in ["a", "b", "c"].into_iter().zip(policies()) {
         table.set_policy(name, &policy, at(now)).unwrap();
@@ -130,7 +130,7 @@ pub(crate) fn use_it(table: &Table, random: &mut impl Chance, keys: u64, calls: 
 }
 
 /// Every verb at least once, then what is due to the end; false when it comes to no end.
-pub(crate) fn every_verb<C: Chance>(
+pub fn every_verb<C: Chance>(
     table: &Table,
     random: &mut C,
     mut now: u64,
@@ -166,7 +166,7 @@ pub(crate) fn every_verb<C: Chance>(
 }
 
 /// Repairs, ends everything, and starts anew; hands every thing that is still wrong then to `unmended`.
-pub(crate) fn repair_and_end(table: &Table, now: u64, mut unmended: impl FnMut(String)) {
+pub fn repair_and_end(table: &Table, now: u64, mut unmended: impl FnMut(String)) {
     table.repair();
     if let Err(damage) = table.check() {
         unmended(format!("check: {}", damage.what));
