@@ -67,6 +67,27 @@ fn origins() -> impl Strategy<Value = u64> {
     ]
 }
 
+/// A session that was rotated twice ends by a clock that is ahead: the first id answers by way of
+/// the second, whose record is still there.
+#[test]
+fn two_rotations_are_followed_to_the_session_when_a_clock_steps_back() {
+    let idle = Span::from_millis(4096);
+    let long = Span::from_millis(40_000_000_000);
+    let other = Policy::new().idle(idle);
+    let resumed = Policy::new().lifetime(Span::from_millis(13)).grace(long, GraceMode::Resume);
+    let ops = [
+        Op::Start { key: 7, policy: 1, subject: 1, binding: 1, token: 0 },
+        Op::Rotate { old: 7, new: 0, overlap: long.as_millis() },
+        Op::Rotate { old: 0, new: 8, overlap: 1 },
+        Op::Forward(3_786_566),
+        Op::Repair,
+        Op::EndSubject { subject: 1 },
+        Op::Back(long.as_millis()),
+        Op::Touch { key: 8, binding: 0 },
+    ];
+    run(7, &[other, resumed, other], 68_719_489_081, &ops);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig {
         max_shrink_iters: 20_000,

@@ -198,7 +198,7 @@ impl Model {
 
     /// Compares every key, and learns which ends have been recorded by a later clock.
     fn compare_all(&mut self) {
-        for key in (0..KEYS).chain(0..KEYS) {
+        for key in (0..KEYS).cycle().take(3 * KEYS) {
             let binding = self.records.get(&key).map_or(Binding::NONE, |record| match record.alias {
                 Some((target, _)) => self.records.get(&target).map_or(Binding::NONE, |target| target.binding),
                 None => record.binding,
@@ -231,10 +231,8 @@ impl Model {
     }
 
     fn settle_like(&mut self, key: usize, answer: Verdict) {
-        let key = match self.records.get(&key).and_then(|record| record.alias) {
-            Some((target, _)) if !matches!(answer, Verdict::Unknown) => target,
-            _ => key,
-        };
+        // Rotations may follow one another; the last session answers for all of their ids.
+        let key = if answer == Verdict::Unknown { key } else { self.resolve(key) };
         let before = self.records.get(&key).map(|record| record.life.mark);
         let latest = self.latest;
         match answer {
