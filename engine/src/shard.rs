@@ -520,6 +520,7 @@ impl Shard<'_> {
         self.set(field::USED, used);
         self.set(field::LIVE, live);
         self.set(field::SWEPT, 0);
+        self.set(field::SWEEP_CURSOR, 0);
         self.rebuild_timer();
     }
 

@@ -370,3 +370,24 @@ fn bytes_that_are_no_region_give_the_error_that_a_file_of_them_gives() {
         assert_eq!(of_file.to_string(), of_bytes.to_string());
     });
 }
+
+#[test]
+fn a_repair_looks_at_every_record_again_before_an_older_policy_is_forgotten() {
+    // Of the first shard: for which change of a policy it was looking through its records, and how far.
+    const SWEEP: u64 = 3072 + 5;
+    let (_directory, path) = new_path();
+    let table = Table::create(&path, &Config::new(10)).unwrap();
+    let idle = |minutes| Policy::new().idle(Span::from_mins(minutes));
+    let id = table.set_policy("a", &idle(5), Tick::ZERO).unwrap();
+    let key = table.key(b"id");
+    table.start(key, &Start::under(id), Tick::ZERO).unwrap();
+    let later = Tick::ZERO.after(Span::from_mins(6));
+    table.set_policy("a", &idle(15), later).unwrap();
+    let file = writable(&path);
+    file.write_all_at(&1_u64.to_le_bytes(), SWEEP * 8).unwrap();
+    file.write_all_at(&1000_u64.to_le_bytes(), (SWEEP + 1) * 8).unwrap();
+    table.repair();
+    while table.advance(later, 1000).more {}
+    let answer = table.peek(key, Binding::NONE, later);
+    assert!(matches!(answer, Verdict::Ended(_)), "a session that had ended is back: {answer:?}");
+}
