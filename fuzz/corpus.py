@@ -56,7 +56,7 @@ def main():
             recorded += 1
     # Decisions are bytes; any will do to begin with.
     dice = random.Random(1)
-    for target, length in (("model", 60), ("model", 300), ("attach", 100), ("attach", 3000), ("mutate", 60), ("mutate", 300), ("synth", 16)):
+    for target, length in (("model", 60), ("model", 300), ("attach", 100), ("attach", 3000), ("mutate", 60), ("mutate", 300), ("rebuild", 60), ("rebuild", 300), ("synth", 16)):
         for _ in range(8):
             keep(target, dice.randbytes(length))
     counts = {folder.name: len(list(folder.iterdir())) for folder in sorted((HERE / "corpus").iterdir())}

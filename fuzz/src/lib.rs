@@ -5,9 +5,10 @@ pub mod regions;
 #[path = "../../engine/tests/common/verbs.rs"]
 mod verbs;
 
-pub use verbs::{Chance, Random, every_verb, repair_and_end, use_it};
+pub use verbs::{Chance, Random, call, every_verb, key, repair_and_end, subject, use_it};
 
 /// Decisions that the bytes of a fuzzer make, one after the other; behind their end a seed goes on.
+#[derive(Clone)]
 pub struct Bytes<'a> {
     rest: &'a [u8],
     behind: Random,

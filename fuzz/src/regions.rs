@@ -1,5 +1,7 @@
 //! Regions as bytes: where the header ends, and some with a history.
 
+use std::sync::LazyLock;
+
 use curfew_engine::{Config, Table};
 
 use crate::verbs::{Random, use_it};
@@ -10,6 +12,28 @@ pub const SUMMED: usize = 12;
 pub const HEAD: usize = SUMMED + 1;
 /// Keys that the histories name.
 pub const KEYS: u64 = 50;
+
+/// A region with a history.
+pub struct Base {
+    pub bytes: Vec<u8>,
+    /// When the history ended.
+    pub now: u64,
+    /// The words behind the header in which something is.
+    pub used: Vec<usize>,
+}
+
+/// Young and old regions, with room and full.
+pub static BASES: LazyLock<Vec<Base>> = LazyLock::new(|| {
+    // Sessions, a seed, calls.
+    let made =
+        [(1, 1, 9), (7, 2, 300), (20, 3, 60), (20, 4, 1000), (45, 5, 200), (45, 6, 3000), (60, 7, 400), (90, 8, 900)];
+    let base = |(capacity, seed, calls)| {
+        let (bytes, now) = used(capacity, seed, calls);
+        let used = (HEAD..bytes.len() / 8).filter(|at| get(&bytes, *at) != 0).collect();
+        Base { bytes, now, used }
+    };
+    made.into_iter().map(base).collect()
+});
 
 /// The bytes of a region for `capacity` sessions after so many calls, and the time of the last.
 pub fn used(capacity: u64, seed: u64, calls: u64) -> (Vec<u8>, u64) {

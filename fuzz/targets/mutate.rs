@@ -5,35 +5,13 @@
 
 #![no_main]
 
-use std::sync::LazyLock;
-
 use curfew_engine::Table;
-use curfew_fuzz::regions::{HEAD, KEYS, get, set, used};
+use curfew_fuzz::regions::{BASES, Base, HEAD, KEYS, get, set};
 use curfew_fuzz::{Bytes, Chance, every_verb, repair_and_end};
 use libfuzzer_sys::fuzz_target;
 
 /// Words that are damaged at most.
 const WORDS: u64 = 24;
-
-struct Base {
-    bytes: Vec<u8>,
-    /// When the history ended.
-    now: u64,
-    /// The words in which something is.
-    used: Vec<usize>,
-}
-
-/// Sessions, a seed, and calls: young and old regions, with room and full.
-static BASES: LazyLock<Vec<Base>> = LazyLock::new(|| {
-    let made =
-        [(1, 1, 9), (7, 2, 300), (20, 3, 60), (20, 4, 1000), (45, 5, 200), (45, 6, 3000), (60, 7, 400), (90, 8, 900)];
-    let base = |(capacity, seed, calls)| {
-        let (bytes, now) = used(capacity, seed, calls);
-        let used = (HEAD..bytes.len() / 8).filter(|at| get(&bytes, *at) != 0).collect();
-        Base { bytes, now, used }
-    };
-    made.into_iter().map(base).collect()
-});
 
 fn place(base: &Base, bytes: &mut Bytes<'_>) -> usize {
     match bytes.below(4) {

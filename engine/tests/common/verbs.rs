@@ -27,6 +27,7 @@ pub trait Chance {
 }
 
 /// A seed.
+#[derive(Clone)]
 pub struct Random(u64);
 
 impl Random {
@@ -75,7 +76,7 @@ pub fn key(table: &Table, number: u64) -> Key {
     table.key(&number.to_le_bytes())
 }
 
-fn subject(table: &Table, number: u64) -> Subject {
+pub fn subject(table: &Table, number: u64) -> Subject {
     if number == 0 { Subject::NONE } else { table.subject(&number.to_le_bytes()) }
 }
 
