@@ -6,7 +6,7 @@ CARGO ?= cargo
 CURFEW := target/release/curfew
 DEMO := target/demo
 
-.PHONY: build demo setup test soak sim kill death loom mutants tsan asan valgrind miri fmt lint doc deny bench clean
+.PHONY: build demo setup test soak sim kill death loom mutants tsan asan valgrind miri fuzz fmt lint doc deny bench clean
 
 build:
 	@command -v cc >/dev/null || { echo "a C compiler is missing; make setup installs one" >&2; exit 1; }
@@ -71,8 +71,15 @@ valgrind:
 miri:
 	./scripts/sanitize miri
 
+# Every fuzz target for so long; needs a nightly compiler. docs/fuzzing.md.
+SECONDS ?= 60
+fuzz:
+	@./scripts/setup fuzz
+	@./fuzz/run $(SECONDS)
+
 fmt:
 	$(CARGO) fmt --all --check
+	$(CARGO) fmt --check --manifest-path fuzz/Cargo.toml
 
 lint:
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
@@ -84,6 +91,7 @@ doc:
 deny:
 	@./scripts/setup deny
 	.tools/bin/cargo-deny check bans licenses sources
+	.tools/bin/cargo-deny --manifest-path fuzz/Cargo.toml check --config deny.toml bans licenses sources
 
 # All figures of docs/performance.md that the engine is in; takes some minutes.
 bench:
@@ -94,6 +102,6 @@ bench:
 
 clean:
 	$(CARGO) clean
-	rm -rf .tools
+	rm -rf .tools fuzz/target
 
 include ffi/ffi.mk

@@ -1,35 +1,7 @@
-//! `curfew`: what a session policy does, before anyone is logged out for real.
-
-mod args;
-mod input;
-mod policy;
-mod replay;
-mod say;
-mod synth;
+//! The command `curfew`; all of it is in the library beside it, where fuzz targets can reach it.
 
 use std::process::ExitCode;
 
-use args::{Cli, Verb};
-use clap::Parser;
-
-/// It could not be done. 1 is kept for "the answer is no"; clap uses 2 as well.
-const FAILED: u8 = 2;
-
 fn main() -> ExitCode {
-    match Cli::parse().verb {
-        Verb::Replay(args) => conclude(replay::run(&args), replay::ReplayError::is_broken_pipe),
-        Verb::Synth(args) => conclude(synth::run(&args), synth::SynthError::is_broken_pipe),
-    }
-}
-
-/// A reader that went away early (`curfew ... | head`) is not an error.
-fn conclude<E: std::fmt::Display>(result: Result<(), E>, is_broken_pipe: impl Fn(&E) -> bool) -> ExitCode {
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
-        Err(error) => {
-            say::error(error);
-            ExitCode::from(FAILED)
-        }
-    }
+    curfew_cli::main()
 }

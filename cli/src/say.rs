@@ -77,5 +77,6 @@ mod tests {
     fn what_a_log_says_cannot_command_the_terminal() {
         assert_eq!(printable(b"ok\x1b[2J"), "ok\u{fffd}[2J");
         assert_eq!(printable(&[b'a'; 50]).chars().count(), 41);
+        assert_eq!(harmless("\"\x1b[2J\" is\nno word"), "\"\u{fffd}[2J\" is\n    no word");
     }
 }

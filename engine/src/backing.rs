@@ -1,12 +1,16 @@
 //! Where a region's memory comes from: this process's own, a file that several map, or the caller.
 
 #[cfg(not(loom))]
+mod bytes;
+#[cfg(not(loom))]
 mod file;
 #[cfg(not(loom))]
 mod lent;
 
 use std::io;
 
+#[cfg(not(loom))]
+pub(crate) use bytes::copy_of;
 #[cfg(not(loom))]
 pub(crate) use file::{create, create_with, open, open_own, temporary};
 #[cfg(not(loom))]
@@ -90,35 +94,10 @@ fn checksum(region: &Region) -> u64 {
     u64::from_le_bytes(*hasher.finalize().as_bytes().first_chunk().expect("a hash is longer"))
 }
 
-/// What a header must say to be one of ours; the region that it heads.
-#[cfg(not(loom))]
-fn check_header(word: impl Fn(usize) -> u64) -> Result<Layout, OpenError> {
-    if word(header::MAGIC) != MAGIC {
-        return Err(OpenError::Magic);
-    }
-    if word(header::VERSION) != VERSION {
-        return Err(OpenError::Version { found: word(header::VERSION), expected: VERSION });
-    }
-    let (capacity, events) = (word(header::CAPACITY), word(header::EVENTS));
-    if !(1..=MOST_CAPACITY).contains(&capacity) {
-        return Err(OpenError::Header { what: "its capacity" });
-    }
-    if !(16..=MOST_EVENTS).contains(&events) {
-        return Err(OpenError::Header { what: "the size of its event ring" });
-    }
-    let layout = Layout::new(capacity, events);
-    if word(header::WORDS) != layout.words as u64 || word(header::GEOMETRY) != layout.geometry() {
-        return Err(OpenError::Header { what: "its geometry" });
-    }
-    Ok(layout)
-}
-
 /// What can be told once all of a region is there.
 #[cfg(not(loom))]
 fn check_whole(region: &Region, boot: u64) -> Result<(), OpenError> {
-    if region.get(header::SUM) != checksum(region) {
-        return Err(OpenError::Header { what: "its checksum" });
-    }
+    bytes::check_sum(region)?;
     if region.get(header::BOOT) != boot {
         return Err(OpenError::OtherBoot);
     }
@@ -145,14 +124,17 @@ fn initialise(region: &Region, config: &Config, secret: Secret, boot: u64) {
 /// Creates a region in memory of this process's own. Its pages are taken when they are first used.
 #[cfg(not(loom))]
 pub(crate) fn private(config: &Config) -> Result<Region, CreateError> {
-    let layout = config.layout()?;
-    let map = memmap2::MmapOptions::new().len(layout.bytes()).map_anon().map_err(CreateError::System)?;
-    let map = memmap2::MmapRaw::from(map);
-    advise(&map, config.huge_pages);
-    let region = Region::new(map, layout, Owner::private());
+    let region = zeroes(config.layout()?, config.huge_pages).map_err(CreateError::System)?;
     // Nobody opens it after another boot.
     initialise(&region, config, config.secret().map_err(CreateError::System)?, 0);
     Ok(region)
+}
+
+#[cfg(not(loom))]
+fn zeroes(layout: Layout, huge_pages: bool) -> io::Result<Region> {
+    let map = memmap2::MmapRaw::from(memmap2::MmapOptions::new().len(layout.bytes()).map_anon()?);
+    advise(&map, huge_pages);
+    Ok(Region::new(map, layout, Owner::private()))
 }
 
 /// The same on loom's atomics.

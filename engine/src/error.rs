@@ -87,6 +87,9 @@ pub enum OpenError {
         /// What it said.
         source: io::Error,
     },
+    /// The system gave no memory for a copy.
+    #[error("cannot copy the region: {0}")]
+    System(io::Error),
     /// The path is a symbolic link, which could be made to point anywhere.
     #[error("{} is a symbolic link: name the file itself", path.display())]
     Symlink {

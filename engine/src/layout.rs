@@ -199,6 +199,16 @@ impl Layout {
         self.shards * self.slots
     }
 
+    /// The parts that are made anew from records: of a shard's fields all but the lock and the
+    /// statistics, its timer, the index, links and subjects.
+    pub(crate) fn derived(&self) -> Vec<std::ops::Range<usize>> {
+        let shards = (0..self.shards).flat_map(|shard| {
+            let fields = self.shard(shard);
+            [fields + 1..fields + SHARD_FIELDS / 2, self.wheel(shard, 0)..fields + SHARD]
+        });
+        shards.chain([self.at_groups..self.at_records, self.at_links..self.words]).collect()
+    }
+
     pub(crate) fn policy(&self, id: usize) -> usize {
         self.at_policies + id * POLICY
     }

@@ -48,6 +48,18 @@ impl<'a> Lock<'a> {
     }
 }
 
+impl Region {
+    /// Marks the lock whose word is at `at` as abandoned if its holder is one that cannot be at work.
+    #[cfg(not(loom))]
+    pub(crate) fn abandon(&self, at: usize, is_gone: impl Fn(u64) -> bool) {
+        let holder = self.get(at);
+        if holder != 0 && is_gone(holder) {
+            // If the word has changed, somebody who is at work has taken it over already.
+            let _ = self.seize(at, holder, ABANDONED);
+        }
+    }
+}
+
 impl Lock<'_> {
     fn release(&self) {
         let left = if std::thread::panicking() { ABANDONED } else { 0 };

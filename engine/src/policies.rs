@@ -197,7 +197,7 @@ impl Region {
         let sequence = head.sequence().wrapping_add(1);
         fence(Ordering::Release);
         self.write_version(id, sequence, policy, since);
-        self.set(self.layout.policy(id) + CHANGE, self.get(header::POLICY_CHANGES).saturating_add(1));
+        self.set(self.layout.policy(id) + CHANGE, self.next_change());
         self.publish(self.layout.policy(id), Head::new(sequence, head.older() + 1).0);
         self.count_change();
         Ok(PolicyId(id as u8))
@@ -225,8 +225,13 @@ impl Region {
     }
 
     fn count_change(&self) {
-        let changes = self.get(header::POLICY_CHANGES).saturating_add(1);
-        self.publish(header::POLICY_CHANGES, changes);
+        self.publish(header::POLICY_CHANGES, self.next_change());
+    }
+
+    /// A number at the top is damage. It starts over, and a repair, which makes all shards sweep
+    /// anew, puts it right.
+    fn next_change(&self) -> u64 {
+        self.get(header::POLICY_CHANGES).wrapping_add(1)
     }
 
     /// Forgets the older versions of policies that have not changed since change `swept`.

@@ -21,6 +21,8 @@ use crate::policy::Policy;
 use crate::record::{Birth, Kind, View, incarnation};
 use crate::region::Region;
 use crate::state::{State, deadlines, keep_until};
+#[cfg(not(loom))]
+use crate::subjects;
 use crate::time::Tick;
 use crate::wheel::{Damaged, Entry, KEPT, LIVE, Timer};
 
@@ -118,6 +120,19 @@ impl Region {
     /// The last change of a policy for which a shard was swept; read without its lock.
     pub(crate) fn swept(&self, shard: usize) -> u64 {
         self.load(self.layout.shard(shard) + field::SWEPT)
+    }
+
+    /// Marks as abandoned every lock whose holder cannot be at work. Whoever has only just come to
+    /// a region holds none of its locks: a word that says otherwise is damage, and nobody would
+    /// ever let go of it.
+    #[cfg(not(loom))]
+    pub(crate) fn abandon_locks(&self, is_gone: impl Fn(u64) -> bool) {
+        let layout = &self.layout;
+        let shards = (0..layout.shards)
+            .flat_map(|shard| [layout.shard(shard) + field::LOCK, layout.subject_header(shard) + subjects::LOCK]);
+        for at in [header::RING_LOCK, header::POLICY_LOCK].into_iter().chain(shards) {
+            self.abandon(at, &is_gone);
+        }
     }
 
     /// When a shard's timer has something to do, at the latest; read without its lock.

@@ -17,7 +17,7 @@ use crate::lock::Lock;
 use crate::record::Kind;
 use crate::region::Region;
 
-const LOCK: usize = 0;
+pub(crate) const LOCK: usize = 0;
 /// Distinct subjects.
 const USED: usize = 1;
 const FIRST: u64 = 0xffff_ffff;

@@ -5,6 +5,11 @@
 //! alone, `CURFEW_DAMAGE_ROUNDS=<n>` changes how many are run. With `--nocapture` the tests also say
 //! what a repair could not mend.
 
+// For the fuzz targets it is public.
+#[allow(unreachable_pub)]
+#[path = "common/verbs.rs"]
+mod verbs;
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -15,130 +20,22 @@ use std::sync::{Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use curfew_engine::{
-    Batched, Binding, Cause, Config, Filter, GraceMode, Key, Moment, OnFull, OnLimit, OnMismatch, Policy, PolicyId,
-    Retain, Snapshot, SnapshotOpenError, Span, Start, Stats, Subject, Table, Tick,
+    Binding, Cause, Config, Filter, Moment, Policy, Snapshot, SnapshotOpenError, Span, Start, Table, Tick, Verdict,
 };
+use verbs::{Chance, Random, at, every_verb, use_it};
 
 /// How long one round may take before it counts as a hang.
 const HANG: Duration = Duration::from_secs(10);
 /// How long one test may go on beginning rounds.
 const ENOUGH: Duration = Duration::from_secs(7);
-/// Calls of advance after which there must be nothing more to do.
-const ADVANCES: usize = 10_000;
 /// Words of the header that its checksum covers, and the checksum.
 const HEAD_WORDS: u64 = 13;
-
-struct Random(u64);
-
-impl Random {
-    fn new(seed: u64) -> Random {
-        let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
-        for _ in 0..8 {
-            random.next();
-        }
-        random
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    fn below(&mut self, bound: u64) -> u64 {
-        (self.next() >> 11) % bound
-    }
-
-    /// Words as damage makes them: a bit, small numbers, all ones, a sum of what looks like a lock.
-    fn word(&mut self, old: u64) -> u64 {
-        match self.below(8) {
-            0..3 => old ^ 1 << self.below(64),
-            3 => 0,
-            4 => u64::MAX >> self.below(64),
-            5 => old.wrapping_add(1 << self.below(64)),
-            6 => self.below(128) << (self.below(4) * 16),
-            _ => self.next(),
-        }
-    }
-}
-
-fn at(millis: u64) -> Tick {
-    Tick::from_millis(millis)
-}
-
-fn policies() -> [Policy; 3] {
-    [
-        Policy::new().idle(Span::from_millis(400)).lifetime(Span::from_millis(9000)),
-        Policy { on_mismatch: OnMismatch::End, on_full: OnFull::EvictEnded, ..Policy::new() }
-            .idle(Span::from_millis(250))
-            .grace(Span::from_millis(100), GraceMode::Resume)
-            .max_per_subject(5, OnLimit::EndOldest)
-            .retain(Retain::For(Span::from_millis(700))),
-        Policy::new()
-            .lifetime(Span::from_millis(600))
-            .max_per_subject(7, OnLimit::EndLeastRecent)
-            .retain(Retain::For(Span::OFF)),
-    ]
-}
-
-fn key(table: &Table, number: u64) -> Key {
-    table.key(&number.to_le_bytes())
-}
-
-fn subject(table: &Table, number: u64) -> Subject {
-    if number == 0 { Subject::NONE } else { table.subject(&number.to_le_bytes()) }
-}
-
-/// One random call; every verb has its turn.
-fn call(table: &Table, random: &mut Random, now: Tick, keys: u64) {
-    let (one, other) = (key(table, random.below(keys)), key(table, random.below(keys)));
-    let who = subject(table, random.below(6));
-    let binding = if random.below(4) == 0 { table.binding(b"bound") } else { Binding::NONE };
-    let policy = PolicyId::from_number(random.below(4) as u8);
-    match random.below(24) {
-        0..8 => {
-            let start = Start::under(policy).of(who).bound_to(binding);
-            let token =
-                if random.below(3) == 0 { now.after(Span::from_millis(random.below(900))) } else { Tick::NEVER };
-            let _ = table.start(one, &start.until(token), now);
-        }
-        8..11 => drop(table.touch(one, binding, now)),
-        11 => drop(table.peek(one, binding, now)),
-        12 => {
-            let mut batch: Vec<_> = (0..keys).map(|number| Batched::new(key(table, number), binding)).collect();
-            table.touch_many(&mut batch, now);
-        }
-        13..15 => drop(table.end(one, Cause::Logout, now)),
-        15 => drop(table.end_subject(who, Cause::Revoked, now)),
-        16 if random.below(6) == 0 => {
-            let filter = Filter { policy: Some(policy), idle_since: Some(now), ..Filter::default() };
-            table.end_all(&filter, Cause::Revoked, now);
-        }
-        17..19 => drop(table.rotate(one, other, Span::from_millis(random.below(90)), now)),
-        19 => drop(table.reauthenticate(one, (random.below(2) == 0).then(|| now.after(Span::from_millis(300))), now)),
-        20 if random.below(4) == 0 => {
-            let which = random.below(3) as usize;
-            let idle = Span::from_millis(100 + random.below(500));
-            let _ = table.set_policy(["a", "b", "c"][which], &Policy { idle, ..policies()[which] }, now);
-        }
-        21 => drop(table.sessions_of(who, now)),
-        _ => drop(table.advance(now, random.below(200) as usize)),
-    }
-}
 
 /// A region file with a history.
 fn used_region(path: &Path, random: &mut Random, capacity: u64, keys: u64, calls: u64) -> u64 {
     let config = Config { events: 64, secret: Some([9; 32]), ..Config::new(capacity) };
     let table = Table::create(path, &config).unwrap();
-    let mut now = 5_000 + random.below(100_000);
-    for (name, policy) in ["a", "b", "c"].into_iter().zip(policies()) {
-        table.set_policy(name, &policy, at(now)).unwrap();
-    }
-    for _ in 0..calls {
-        now += random.below(8);
-        call(&table, random, at(now), keys);
-    }
+    let now = use_it(&table, random, keys, calls);
     if let Err(damage) = table.check() {
         println!("before any damage: {damage}");
     }
@@ -192,43 +89,6 @@ fn damage(file: &File, targets: &Targets, random: &mut Random) {
             }
         }
     }
-}
-
-/// Every verb at least once, then what is due to the end; false when it comes to no end.
-fn every_verb(
-    table: &Table,
-    random: &mut Random,
-    mut now: u64,
-    keys: u64,
-    mut between: impl FnMut(&mut Random),
-) -> bool {
-    for _ in 0..120 {
-        now += random.below(30);
-        call(table, random, at(now), keys);
-        between(random);
-    }
-    let start = table.sessions(at(now)).count();
-    let mut cursor = Some(0);
-    let mut paged = 0;
-    while let Some(from) = cursor {
-        let (page, next) = table.page(from, 7, at(now));
-        paged += page.len();
-        cursor = next;
-    }
-    let _ = (start, paged, table.events().count(), table.events_from(u64::MAX).count(), table.new_events().count());
-    let stats: Stats = table.stats();
-    let _ = (stats, stats.ended_in_all(), table.policies().count(), table.policy_id("b"), table.next_due());
-    let _ = table.check();
-    table.end_all(&Filter { started_before: Some(at(now / 2)), ..Filter::default() }, Cause::Revoked, at(now));
-    for (name, policy) in ["a", "d"].into_iter().zip(policies()) {
-        let _ = table.set_policy(name, &policy.idle(Span::from_millis(77)), at(now));
-    }
-    if let Ok(larger) = Table::private(&Config { secret: Some([9; 32]), ..Config::new(1000) }) {
-        let _ = table.copy_into(&larger, at(now));
-    }
-    save_and_restore(table, now);
-    now += 20_000;
-    (0..ADVANCES).any(|_| !table.advance(at(now), 1000).more)
 }
 
 /// A snapshot of a damaged region is one that can be read, and what comes out of it is in order.
@@ -366,39 +226,9 @@ fn writable(path: &Path) -> File {
     File::options().read(true).write(true).open(path).unwrap()
 }
 
-/// Repairs, and says what is still wrong; then everything must be over at some time and leave nothing.
+/// Repairs, and notes what is still wrong then.
 fn repair_and_end(table: &Table, now: u64, seed: u64, unmended: &mut Findings) {
-    table.repair();
-    if let Err(damage) = table.check() {
-        unmended.add(format!("check: {}", without_numbers(&damage.what)), seed);
-    }
-    // Longer than any undamaged limit.
-    let later = at(now + 10_000_000_000);
-    if !(0..ADVANCES).any(|_| !table.advance(later, 1000).more) {
-        unmended.add("advance comes to no end".into(), seed);
-    }
-    table.end_all(&Filter::default(), Cause::Revoked, later);
-    let much_later = later.after(Span::from_millis(1 << 40));
-    let _ = (0..ADVANCES).any(|_| !table.advance(much_later, 1000).more);
-    let stats = table.stats();
-    if (stats.used, stats.live) != (0, 0) {
-        unmended.add("records that no deadline and no end_all gets rid of".into(), seed);
-    }
-    let fresh = Policy::new().idle(Span::from_millis(5)).retain(Retain::For(Span::OFF));
-    let Ok(policy) = table.set_policy("fresh", &fresh, much_later) else {
-        unmended.add("a new policy is refused".into(), seed);
-        return;
-    };
-    let one = key(table, 1 << 40);
-    if let Err(error) = table.start(one, &Start::under(policy).of(table.subject(b"new")), much_later) {
-        unmended.add(format!("a new session is refused: {error}"), seed);
-        return;
-    }
-    let end = much_later.after(Span::from_millis(10));
-    let _ = (0..ADVANCES).any(|_| !table.advance(end, 1000).more);
-    if table.stats().used > stats.used {
-        unmended.add("a session that starts afterwards is not reclaimed when it is over".into(), seed);
-    }
+    verbs::repair_and_end(table, now, |what| unmended.add(without_numbers(&what), seed));
 }
 
 #[test]
@@ -426,6 +256,7 @@ fn a_file_of_another_length_is_refused_and_a_changed_header_gives_a_typed_error_
             file.write_all_at(&[byte[0] ^ 1 << random.below(8)], place).unwrap();
         }
         if let Ok(table) = Table::open(&path) {
+            save_and_restore(&table, now);
             assert!(every_verb(&table, random, now, 50, |_| {}), "advance comes to no end");
         }
     });
@@ -443,6 +274,7 @@ fn whatever_word_behind_the_header_is_damaged_every_verb_comes_back_without_a_pa
         if random.below(3) == 0 {
             table.repair();
         }
+        save_and_restore(&table, now);
         assert!(every_verb(&table, random, now, keys, |_| {}), "advance comes to no end");
         repair_and_end(&table, now, seed, unmended);
     });
@@ -474,7 +306,114 @@ fn a_region_of_several_shards_stands_damage_as_well() {
         let now = used_region(&path, random, 400_000, 500, 3000);
         damage(&writable(&path), &Targets::of(&path), random);
         let table = Table::open(&path).expect("the header is whole");
+        save_and_restore(&table, now);
         assert!(every_verb(&table, random, now, 500, |_| {}), "advance comes to no end");
         repair_and_end(&table, now, seed, unmended);
     });
+}
+
+#[test]
+fn a_damaged_number_of_policy_changes_is_mended_by_a_repair() {
+    const POLICY_CHANGES: u64 = 26;
+    let (_directory, path) = new_path();
+    let table = Table::create(&path, &Config::new(10)).unwrap();
+    let idle = |minutes| Policy::new().idle(Span::from_mins(minutes));
+    let id = table.set_policy("a", &idle(15), Tick::ZERO).unwrap();
+    let key = table.key(b"id");
+    table.start(key, &Start::under(id), Tick::ZERO).unwrap();
+    writable(&path).write_all_at(&u64::MAX.to_le_bytes(), POLICY_CHANGES * 8).unwrap();
+    table.advance(Tick::ZERO, 1000);
+    table.set_policy("a", &idle(10), Tick::ZERO).unwrap();
+    table.repair();
+    table.set_policy("a", &idle(5), Tick::ZERO).unwrap();
+    let later = Tick::ZERO.after(Span::from_mins(5));
+    while table.advance(later, 1000).more {}
+    assert_eq!((table.check(), table.stats().live), (Ok(()), 0));
+    assert!(matches!(table.peek(key, Binding::NONE, later), Verdict::Ended(_)));
+}
+
+/// The number that the next process to open a region will have: the first that nobody has, in its
+/// next epoch.
+fn next_owner(path: &Path) -> u64 {
+    const EPOCHS: u64 = 128;
+    let mut epoch = [0; 8];
+    File::open(path).unwrap().read_exact_at(&mut epoch, EPOCHS * 8).unwrap();
+    (u64::from_le_bytes(epoch) + 1) << 16 | 1
+}
+
+#[test]
+fn a_lock_that_names_whoever_comes_next_is_not_waited_for() {
+    in_damage_thread("lock", 1, |random, _, _| {
+        let (_directory, path) = new_path();
+        let now = used_region(&path, random, 10, 20, 100);
+        let whole = std::fs::read(&path).unwrap();
+        // A lock is the first word of its line.
+        for line in HEAD_WORDS.div_ceil(8)..whole.len() as u64 / 64 {
+            std::fs::write(&path, &whole).unwrap();
+            let id = next_owner(&path);
+            writable(&path).write_all_at(&id.to_le_bytes(), line * 64).unwrap();
+            let table = Table::open(&path).unwrap();
+            for number in 0..4 {
+                verbs::call(&table, random, Tick::from_millis(now + number), 20);
+            }
+            let _ = (table.check(), table.set_policy("z", &verbs::policies()[0], Tick::from_millis(now)));
+        }
+    });
+}
+
+#[test]
+fn a_copy_of_a_region_answers_as_the_region_did_and_leaves_it_alone() {
+    in_damage_thread("copy", 20, |random, _, _| {
+        let (_directory, path) = new_path();
+        let now = at(used_region(&path, random, 40, 50, 300));
+        let table = Table::open(&path).unwrap();
+        let before = std::fs::read(&path).unwrap();
+        let copy = Table::from_bytes(&before).unwrap();
+        copy.check().unwrap();
+        assert_eq!((copy.stats(), copy.epoch()), (table.stats(), table.epoch()));
+        for number in 0..50 {
+            let key = verbs::key(&table, number);
+            assert_eq!(copy.peek(key, Binding::NONE, now), table.peek(key, Binding::NONE, now));
+        }
+        copy.end_all(&Filter::default(), Cause::Revoked, now);
+        assert!(std::fs::read(&path).unwrap() == before, "the region has changed");
+    });
+}
+
+#[test]
+fn bytes_that_are_no_region_give_the_error_that_a_file_of_them_gives() {
+    in_damage_thread("bytes", 150, |random, _, _| {
+        let (_directory, path) = new_path();
+        used_region(&path, random, 5, 9, 20);
+        let mut bytes = std::fs::read(&path).unwrap();
+        match random.below(3) {
+            0 => bytes.truncate(random.below(bytes.len() as u64) as usize),
+            1 => bytes.extend(vec![0; 1 + random.below(100) as usize]),
+            _ => bytes[random.below(104) as usize] ^= 1 << random.below(8),
+        }
+        std::fs::write(&path, &bytes).unwrap();
+        let (of_file, of_bytes) = (Table::open(&path).unwrap_err(), Table::from_bytes(&bytes).unwrap_err());
+        assert_eq!(of_file.to_string(), of_bytes.to_string());
+    });
+}
+
+#[test]
+fn a_repair_looks_at_every_record_again_before_an_older_policy_is_forgotten() {
+    // Of the first shard: for which change of a policy it was looking through its records, and how far.
+    const SWEEP: u64 = 3072 + 5;
+    let (_directory, path) = new_path();
+    let table = Table::create(&path, &Config::new(10)).unwrap();
+    let idle = |minutes| Policy::new().idle(Span::from_mins(minutes));
+    let id = table.set_policy("a", &idle(5), Tick::ZERO).unwrap();
+    let key = table.key(b"id");
+    table.start(key, &Start::under(id), Tick::ZERO).unwrap();
+    let later = Tick::ZERO.after(Span::from_mins(6));
+    table.set_policy("a", &idle(15), later).unwrap();
+    let file = writable(&path);
+    file.write_all_at(&1_u64.to_le_bytes(), SWEEP * 8).unwrap();
+    file.write_all_at(&1000_u64.to_le_bytes(), (SWEEP + 1) * 8).unwrap();
+    table.repair();
+    while table.advance(later, 1000).more {}
+    let answer = table.peek(key, Binding::NONE, later);
+    assert!(matches!(answer, Verdict::Ended(_)), "a session that had ended is back: {answer:?}");
 }

@@ -6,6 +6,8 @@ use std::io::{self, ErrorKind, Read};
 
 /// How much is asked of the source at a time.
 const BLOCK: usize = 256 << 10;
+/// How much is looked at before anything is read.
+const LOOK: usize = BLOCK / 2;
 /// The longest line, and the longest csv record, that is looked at.
 pub(crate) const LONGEST: usize = 1 << 20;
 
@@ -51,19 +53,29 @@ impl<R: Read> Blocks<R> {
         Ok(blocks)
     }
 
-    /// The whole lines that the first block holds, for a look before anything is read.
+    /// The whole lines at the beginning, for a look before anything is read: those of the first
+    /// bytes, or else one that is longer. How much a read happens to give makes no difference.
     pub(crate) fn sample(&mut self) -> io::Result<&[u8]> {
         loop {
             let seen = &self.block[self.start..self.end];
-            let enough = seen.len() >= BLOCK / 2 && memchr(b'\n', seen).is_some();
-            if self.finished || enough || seen.len() > self.longest {
-                break;
+            let (first, behind) = seen.split_at(seen.len().min(LOOK));
+            if first.len() == LOOK || self.finished {
+                let whole = match memchr::memrchr(b'\n', first) {
+                    _ if first.len() < LOOK => Some(seen.len()),
+                    Some(at) => Some(at + 1),
+                    None => memchr(b'\n', behind).map(|at| LOOK + at + 1).filter(|end| *end <= self.longest),
+                };
+                let whole = match whole {
+                    None if seen.len() > self.longest => Some(0),
+                    None if self.finished => Some(seen.len()),
+                    other => other,
+                };
+                if let Some(whole) = whole {
+                    return Ok(&self.block[self.start..self.start + whole]);
+                }
             }
             self.fill()?;
         }
-        let seen = &self.block[self.start..self.end];
-        let whole = if self.finished { seen.len() } else { memchr::memrchr(b'\n', seen).map_or(0, |at| at + 1) };
-        Ok(&seen[..whole])
     }
 
     /// Whether the line that comes next is longer than any sample.
@@ -266,6 +278,29 @@ mod tests {
     #[test]
     fn a_byte_order_mark_is_stepped_over() {
         assert_eq!(shown("\u{feff}a\nb\n", 9, false), [some(1, "a"), some(2, "b")]);
+    }
+
+    #[test]
+    fn what_is_looked_at_first_does_not_hang_on_how_much_a_read_gives() {
+        let sample = |text: &[u8], drip, longest| {
+            Blocks::sized(Drip(text, drip), 64, longest).unwrap().sample().unwrap().to_vec()
+        };
+        let long = [&vec![b'x'; LOOK + 5000][..], b"\nab\n"].concat();
+        let short = b"ab\n".repeat(LOOK);
+        for (text, longest, length) in [
+            (&long[..], 1000, 0),
+            (&long, 1 << 20, LOOK + 5001),
+            (&long[..LOOK + 5000], 1000, 0),
+            (&long[..LOOK + 5000], 1 << 20, LOOK + 5000),
+            (&short, 1000, LOOK / 3 * 3),
+            (b"ab\na", 1, 4),
+            (b"ab\na", 1 << 20, 4),
+            (b"", 1000, 0),
+        ] {
+            for drip in [1, 999, 1 << 20] {
+                assert_eq!(sample(text, drip, longest).len(), length, "{} bytes, {drip} at a time", text.len());
+            }
+        }
     }
 
     #[test]

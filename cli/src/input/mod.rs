@@ -10,6 +10,7 @@ mod error;
 mod json;
 mod lines;
 mod names;
+pub(crate) mod probe;
 mod quoting;
 mod source;
 #[cfg(test)]
@@ -134,6 +135,30 @@ impl Input {
         if files.is_empty() {
             return Err(InputError::NoFiles);
         }
+        Input::planned(options, files, total, progress)
+    }
+
+    /// The same for what is in memory, taken up in blocks of `block` bytes, and with no line longer
+    /// than `longest`.
+    pub(crate) fn of_bytes(
+        options: &Options,
+        bytes: impl io::Read + Send + 'static,
+        block: usize,
+        longest: usize,
+    ) -> Result<Input, InputError> {
+        let (path, progress) = (PathBuf::from("log"), Arc::new(AtomicU64::new(0)));
+        let source = source::unpack(&path, bytes, &progress)?;
+        let packing = source.packing;
+        let blocks = Blocks::sized(source, block, longest).map_err(|cause| source::broken(&path, packing, 0, cause))?;
+        Input::planned(options, vec![(path, State::Started(blocks))], None, progress)
+    }
+
+    fn planned(
+        options: &Options,
+        mut files: Vec<(PathBuf, State)>,
+        total: Option<u64>,
+        progress: Arc<AtomicU64>,
+    ) -> Result<Input, InputError> {
         let can_reopen = files.iter().all(|(_, state)| matches!(state, State::Regular));
         let plan = first_look(options, &mut files, &progress)?;
         let has_header = options.columns.is_none() && matches!(plan.parser, Parser::Columns(_));

@@ -30,9 +30,9 @@ pub(crate) enum PolicyError {
 pub(crate) struct Excerpt {
     /// Line number to print in front; none for a `--policy`.
     number: Option<usize>,
-    text: String,
+    pub(crate) text: String,
     /// Characters, not bytes.
-    mark: Range<usize>,
+    pub(crate) mark: Range<usize>,
 }
 
 impl Excerpt {

@@ -23,7 +23,7 @@ pub(crate) fn read(path: &Path) -> Result<Vec<Named>, PolicyError> {
     }
 }
 
-fn parse(path: &Path, text: &str) -> Result<Vec<Named>, PolicyError> {
+pub(crate) fn parse(path: &Path, text: &str) -> Result<Vec<Named>, PolicyError> {
     let source = Source { path, text };
     let document = DeTable::parse(text).map_err(|error| {
         source.wrong(error.span().unwrap_or(0..0), error.message().lines().collect::<Vec<_>>().join(", "))
@@ -98,10 +98,12 @@ struct Source<'a> {
 
 impl Source<'_> {
     fn wrong(&self, at: Range<usize>, message: String) -> PolicyError {
-        let (line, column) = self.position(at.start);
         let begin = self.line_begin(at.start);
         let shown = self.text[begin..].lines().next().unwrap_or("");
-        let mark = at.start - begin..at.end.saturating_sub(begin).min(shown.len());
+        // What is missing at the end of a line is missing before its line break.
+        let start = at.start.min(begin + shown.len());
+        let (line, column) = self.position(start);
+        let mark = start - begin..at.end.saturating_sub(begin).min(shown.len());
         let excerpt = Excerpt::new(Some(line), shown, mark);
         PolicyError::File { path: self.path.into(), line, column, message, excerpt }
     }
@@ -161,6 +163,7 @@ mod tests {
             ("[a]\nidle = \"5m\"\n[a]\nidle = \"6m\"", "p.toml:3:2: ", "duplicate", "^"),
             ("[a]\nidle = \"5m\"\nidle = \"6m\"", "p.toml:3:1: ", "duplicate", "^^^^"),
             ("[a]\nidle = \"\"\n", "p.toml:2:8: ", "missing", "^^"),
+            ("[a]\nidle = '1m\r\n", "p.toml:2:11: ", "", "^"),
         ] {
             let error = parsed(text).unwrap_err().to_string();
             assert!(error.starts_with(place), "{error}");

@@ -42,6 +42,16 @@ pub(crate) fn gather(specs: &[String], file: Option<&Path>) -> Result<Vec<Named>
     Ok(policies)
 }
 
+/// One policy, as `--policy` gives it.
+pub(crate) fn parse_spec(spec: &str) -> Result<Named, PolicyError> {
+    spec::parse(spec)
+}
+
+/// The policies of a file that holds `text`.
+pub(crate) fn parse_file(path: &Path, text: &str) -> Result<Vec<Named>, PolicyError> {
+    file::parse(path, text)
+}
+
 /// What is tried when nobody says which policies to try.
 pub(crate) fn usual() -> Vec<Named> {
     [5, 15, 30, 60]

@@ -13,10 +13,13 @@ pub(crate) fn parse(spec: &str) -> Result<Named, PolicyError> {
 
     // A colon after the first "=" belongs to a value.
     let (name, from) = match spec.find([':', '=']) {
-        Some(colon) if spec[colon..].starts_with(':') => (&spec[..colon], colon + 1),
+        Some(colon) if spec[colon..].starts_with(':') => {
+            check_name(&spec[..colon]).map_err(|message| wrong(0..colon + 1, message))?;
+            (&spec[..colon], colon + 1)
+        }
+        // Named by its words, however many they are.
         _ => (spec, 0),
     };
-    check_name(name).map_err(|message| wrong(0..from.max(1), message))?;
     if spec[from..].is_empty() {
         return Err(wrong(whole, "the policy says nothing; write it like idle=15m,lifetime=8h".into()));
     }
@@ -63,6 +66,8 @@ mod tests {
         assert_eq!(named.limits.grace_mode, GraceMode::Resume);
         assert_eq!(parse("idle=15m").unwrap().name, "idle=15m");
         assert_eq!(parse("staff: idle = 15m, lifetime = 8h").unwrap().limits.idle, Span::from_millis(900_000));
+        let long = "idle=15m,lifetime=8h,grace=2m,grace_mode=resume,max_per_subject=5,on_limit=end_oldest";
+        assert_eq!(parse(long).unwrap().name, long);
     }
 
     #[test]
@@ -109,6 +114,6 @@ mod tests {
             assert!(found.0.contains(message), "{spec}: {found:?}");
             assert_eq!(found.1, marked, "{spec}: {found:?}");
         }
-        assert!(fault("").0.contains("empty"));
+        assert!(fault("").0.contains("says nothing"));
     }
 }

@@ -53,7 +53,7 @@ pub(crate) fn run(args: &SynthArgs) -> Result<(), SynthError> {
     }
 }
 
-fn write(args: &SynthArgs, to: impl Write) -> Result<(), SynthError> {
+pub(crate) fn write(args: &SynthArgs, to: impl Write) -> Result<(), SynthError> {
     let mut to = BufWriter::with_capacity(1 << 20, to);
     let mut chance = Chance::new(args.seed);
     let first_weekday = args.start.weekday().to_monday_zero_offset().unsigned_abs().into();

@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 
 use memmap2::MmapOptions;
 
-use super::{Config, advise, check_header, check_whole, initialise};
+use super::bytes::{check_header, check_length};
+use super::{Config, advise, check_whole, initialise};
 use crate::error::{CreateError, OpenError};
-use crate::layout::{HEADER, Layout, header};
+use crate::layout::{Layout, header};
 use crate::moment::boot_marker;
 use crate::owner::Owner;
 use crate::region::Region;
@@ -135,12 +136,7 @@ enum ReadLayout {
 /// beyond its end.
 fn read_layout(file: &File, bytes: u64) -> Result<Layout, ReadLayout> {
     use std::os::unix::fs::FileExt;
-    if bytes == 0 {
-        return Err(ReadLayout::Refused(OpenError::Unfinished));
-    }
-    if bytes < (HEADER * 8) as u64 {
-        return Err(ReadLayout::Refused(OpenError::Length { bytes, expected: (HEADER * 8) as u64 }));
-    }
+    check_length(bytes).map_err(ReadLayout::Refused)?;
     let mut head = [0; (header::SUM + 1) * 8];
     file.read_exact_at(&mut head, 0).map_err(ReadLayout::Io)?;
     let word = |at: usize| head[at * 8..at * 8 + 8].iter().rev().fold(0, |all, byte| all << 8 | u64::from(*byte));

@@ -9,8 +9,9 @@ use std::fs::{Metadata, OpenOptions};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
+use super::bytes::check_header;
 use super::file::{claim, open_own};
-use super::{Config, check_header, check_whole, initialise};
+use super::{Config, check_whole, initialise};
 use crate::atomic::Ordering;
 use crate::error::{CreateError, OpenError};
 use crate::layout::{HEADER, MAGIC, header};

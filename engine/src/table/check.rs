@@ -35,6 +35,14 @@ impl Table {
         self.region.check_subjects().map_err(|what| Damage { shard: 0, what })
     }
 
+    /// The words of the region that hold nothing but what [`Table::repair`] makes anew, whatever is
+    /// in them: for tests that damage them.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn derived(&self) -> Vec<std::ops::Range<usize>> {
+        self.region.layout.derived()
+    }
+
     /// Puts everything that is derived right from the records: what opening a region that may have
     /// been damaged calls for. Costs a look at every record.
     pub fn repair(&self) {

@@ -115,7 +115,7 @@ impl Table {
     /// [`CreateError`] otherwise.
     #[cfg(not(loom))]
     pub fn create(path: &Path, config: &Config) -> Result<Table, CreateError> {
-        backing::create(path, config).map(Table::new)
+        backing::create(path, config).map(Table::opened)
     }
 
     /// Opens a region file that another process has created, or this one has before.
@@ -125,7 +125,31 @@ impl Table {
     /// damaged, of another version, or from before the machine's last boot.
     #[cfg(not(loom))]
     pub fn open(path: &Path) -> Result<Table, OpenError> {
-        backing::open(path, false).map(Table::new)
+        backing::open(path, false).map(Table::opened)
+    }
+
+    /// A table of this process's own that holds what a region held when somebody read these bytes:
+    /// to look into a copy of a region file without taking part in it, also one from another
+    /// machine or from before the last boot. What is a good `now` for it is for the caller to know.
+    ///
+    /// A copy that was made while others were at work may be torn; [`Table::repair`] mends what a
+    /// process that died at that moment would have left.
+    ///
+    /// # Errors
+    /// [`OpenError`] when the bytes are truncated, damaged in the header, of another version, or no
+    /// region at all.
+    #[cfg(not(loom))]
+    pub fn from_bytes(bytes: &[u8]) -> Result<Table, OpenError> {
+        let region = backing::copy_of(bytes)?;
+        region.abandon_locks(|_| true);
+        Ok(Table::new(region))
+    }
+
+    /// A region that this process has only just opened: it holds none of the locks.
+    #[cfg(not(loom))]
+    fn opened(region: Region) -> Table {
+        region.abandon_locks(|holder| holder == region.owner.id);
+        Table::new(region)
     }
 
     /// Opens the region file at `path`, or creates it when there is none. Of several processes that
@@ -137,7 +161,7 @@ impl Table {
     pub fn open_or_create(path: &Path, config: &Config) -> Result<Table, CreateError> {
         match Table::create(path, config) {
             Err(CreateError::Exists { .. }) => {
-                Ok(Table::new(backing::open(path, config.huge_pages).map_err(CreateError::Open)?))
+                Ok(Table::opened(backing::open(path, config.huge_pages).map_err(CreateError::Open)?))
             }
             other => other,
         }

@@ -4,6 +4,7 @@ use curfew_engine::{GraceMode, Left, Life, Policy, PolicyId, State, Tick, deadli
 
 /// The state of a life at `now`, and the version of its policy that decided. `versions` are all that
 /// there were, the oldest first, each with the tick since when it holds.
+#[allow(unreachable_pub)]
 pub fn judge(versions: &[(Policy, Tick)], life: &Life, now: Tick) -> (State, Policy) {
     for pair in versions.windows(2) {
         let end = deadlines(life, &pair[0].0).end;
@@ -16,6 +17,7 @@ pub fn judge(versions: &[(Policy, Tick)], life: &Life, now: Tick) -> (State, Pol
 }
 
 /// What an answer at `now` says is left.
+#[allow(unreachable_pub)]
 pub fn left(life: &Life, policy: &Policy, number: usize, now: Tick, mismatch: bool) -> Left {
     let now = now.max(life.last);
     let all = deadlines(life, policy);

@@ -1,0 +1,20 @@
+//! What [`crate::probe`] lets fuzz targets see of this module.
+
+use super::clf::{Clf, Key};
+use super::{LineParser, What, time};
+
+/// What a common or combined line says, read on its own.
+pub(crate) fn clf<R>(line: &[u8], key: &str, virtual_host: bool, take: impl FnOnce(What<'_>) -> R) -> Option<R> {
+    let key = match key {
+        "ip" => Key::Ip,
+        "ident" => Key::Ident,
+        "user" => Key::User,
+        "ip+ua" => Key::IpAgent,
+        _ => return None,
+    };
+    Some(take(Clf::new(key, virtual_host).line(line)))
+}
+
+pub(crate) fn guess(text: &[u8]) -> Option<i64> {
+    time::guess(text)
+}

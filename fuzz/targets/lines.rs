@@ -1,0 +1,279 @@
+//! Log lines of every format, whatever the bytes, through the readers of `curfew replay`.
+//!
+//! The first eight bytes choose the options and how the bytes reach the reader, the rest is the log.
+//! What must hold: the same lines whatever the buffers; each line of the common and combined formats
+//! as the pattern of the format says; each JSON line as a plain parser of JSON says; each record of
+//! CSV as the csv crate says.
+
+#![no_main]
+
+use std::sync::LazyLock;
+
+use curfew_cli::probe::{self, Flow, Options, Said};
+use curfew_fuzz::Bytes;
+use libfuzzer_sys::fuzz_target;
+use regex::Regex;
+use serde::Deserialize;
+
+const FORMATS: [&str; 5] = ["auto", "clf", "json", "csv", "tsv"];
+const KEYS: [Option<&str>; 8] = [
+    None,
+    Some("ip"),
+    Some("user"),
+    Some("ident"),
+    Some("ip+ua"),
+    Some("k"),
+    Some("a.b"),
+    Some("request.headers.Cookie"),
+];
+const TIMES: [Option<&str>; 4] = [None, Some("t"), Some("ts"), Some("a.t")];
+
+fuzz_target!(|data: &[u8]| {
+    let bytes = &mut Bytes::new(data);
+    let format = FORMATS[bytes.index(5)];
+    let (key, time) = (KEYS[bytes.index(8)], TIMES[bytes.index(4)]);
+    let columns = (bytes.below(4) == 0).then(|| ["t", "k", "a.b"].map(String::from).to_vec());
+    let narrow =
+        Flow { drip: 1 + bytes.index(64), block: 1 + bytes.index(64), longest: [8, 30, 200, 1 << 20][bytes.index(4)] };
+    let _reserved = bytes.below(2);
+    let text = bytes.rest();
+    if is_packed(text) {
+        return;
+    }
+    let options = Options { format: format.into(), key: key.map(String::from), time: time.map(String::from), columns };
+
+    let wide = Flow { drip: usize::MAX, block: 1 << 16, ..narrow };
+    let read = probe::log(text, &options, wide);
+    assert_eq!(probe::log(text, &options, narrow), read, "the lines hang on the buffers");
+    if let Ok((_, lines)) = &read {
+        in_order(text, lines);
+    }
+
+    for line in text.split(|byte| *byte == b'\n') {
+        common(line);
+    }
+    json(text);
+    csv(text);
+});
+
+/// Unpacking is the business of others, and a few bytes of an archive can hold gigabytes.
+fn is_packed(text: &[u8]) -> bool {
+    text.starts_with(&[0x1f, 0x8b])
+        || text.starts_with(&[0x28, 0xb5, 0x2f, 0xfd])
+        || matches!(text, [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..])
+}
+
+/// Numbers rise, and no line says anything that is not there.
+fn in_order(text: &[u8], lines: &[(u64, Said)]) {
+    let count = text.split(|byte| *byte == b'\n').count() as u64;
+    assert!(lines.iter().all(|(number, _)| (1..=count).contains(number)));
+    assert!(lines.windows(2).all(|pair| pair[0].0 < pair[1].0));
+    for (number, said) in lines {
+        if let Said::Event { time_ms, key } = said {
+            // The years 1 to 9999, and a zone.
+            assert!((-62_135_683_200_000..=253_402_387_200_000).contains(time_ms), "line {number} is at {time_ms}");
+            assert!(!key.is_empty() && key != b"-", "line {number} has no key");
+        }
+    }
+}
+
+/// `host ident user [time] "`, as a pattern that is tried from every place.
+static PATTERN: LazyLock<Regex> = LazyLock::new(|| {
+    let word = r"[^\s\x1c-\x1f]+";
+    Regex::new(&format!(r#"^({word}) ({word}) (.+?) \[([^\]]+)\] "((?s:.*))$"#)).unwrap()
+});
+static HOST: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"^[^\s\x1c-\x1f]+ ").unwrap());
+static STAMP: LazyLock<Regex> = LazyLock::new(|| {
+    let months = "jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec";
+    let (two, space) = ("([0-9]{1,2})", r"[\t-\r\x1c-\x20]+");
+    let zone = "(?-i:(Z)|([+-])([0-9]{2}):?([0-9]{2}))";
+    Regex::new(&format!("(?i)^( [0-9]|{two})/({months})/([0-9]{{4}}):{two}:{two}:{two}{space}{zone}$")).unwrap()
+});
+/// Request, two numbers, referrer, and the agent that is asked for.
+static AGENT: LazyLock<Regex> = LazyLock::new(|| {
+    let quoted = r#"((?:[^"\\]|\\.)*)""#;
+    Regex::new(&format!(r#"(?s)^{quoted}[^"]*"{quoted}[^"]*"{quoted}"#)).unwrap()
+});
+
+fn stamp(text: &str) -> Option<i64> {
+    let found = STAMP.captures(text)?;
+    let number = |at: usize| found.get(at).map_or(Some(0), |part| part.as_str().trim().parse::<i8>().ok());
+    let month = "janfebmaraprmayjunjulaugsepoctnovdec".find(&found[3].to_lowercase())? as i8 / 3 + 1;
+    let date = jiff::civil::Date::new(found[4].parse().ok()?, month, number(1)?).ok().filter(|date| date.year() > 0)?;
+    let time = jiff::civil::Time::new(number(5)?, number(6)?, number(7)?, 0).ok()?;
+    let (hours, minutes) = (i64::from(number(10)?), i64::from(number(11)?));
+    if hours > 23 || minutes > 59 {
+        return None;
+    }
+    let east = (hours * 60 + minutes) * 60 * if found.get(9).is_some_and(|sign| sign.as_str() == "-") { -1 } else { 1 };
+    let utc = date.to_datetime(time).to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp().as_second();
+    Some((utc - east) * 1000)
+}
+
+fn common(line: &[u8]) {
+    let mut line = line;
+    while let [shorter @ .., b'\r'] = line {
+        line = shorter;
+    }
+    let text = String::from_utf8_lossy(line);
+    for virtual_host in [false, true] {
+        let from = if virtual_host { HOST.find(&text).map(|host| host.end()) } else { Some(0) };
+        let found = from.and_then(|from| PATTERN.captures(&text[from..]));
+        let time = found.as_ref().and_then(|found| stamp(&found[4]));
+        for key in ["ip", "ident", "user", "ip+ua"] {
+            let expected = match (&found, time) {
+                (Some(found), Some(time_ms)) => {
+                    let first = &found[match key {
+                        "ident" => 2,
+                        "user" => 3,
+                        _ => 1,
+                    }];
+                    let agent = AGENT.captures(&found[5]);
+                    let agent = agent.as_ref().map_or("-", |found| found.get(3).expect("three of them").as_str());
+                    match key {
+                        _ if first == "-" => Said::NoKey,
+                        "ip+ua" => Said::Event { time_ms, key: format!("{first}\t{agent}").into() },
+                        _ => Said::Event { time_ms, key: first.into() },
+                    }
+                }
+                _ => Said::Unparsed,
+            };
+            let said = match probe::clf(line, key, virtual_host).expect("a key that there is") {
+                Said::Event { time_ms, key } => {
+                    Said::Event { time_ms, key: String::from_utf8_lossy(&key).into_owned().into() }
+                }
+                other => other,
+            };
+            assert_eq!(said, expected, "{key} of {text:?}, virtual host: {virtual_host}");
+        }
+    }
+}
+
+/// JSON as it is written, so that a name that stands twice is seen.
+enum Json {
+    Nothing,
+    Text(String),
+    Number(serde_json::Number),
+    List(Vec<Json>),
+    Object(Vec<(String, Json)>),
+}
+
+impl<'de> Deserialize<'de> for Json {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Json, D::Error> {
+        struct Any;
+        impl<'de> serde::de::Visitor<'de> for Any {
+            type Value = Json;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("JSON")
+            }
+            fn visit_unit<E>(self) -> Result<Json, E> {
+                Ok(Json::Nothing)
+            }
+            fn visit_bool<E>(self, value: bool) -> Result<Json, E> {
+                Ok(Json::Text(value.to_string()))
+            }
+            fn visit_str<E>(self, value: &str) -> Result<Json, E> {
+                Ok(Json::Text(value.into()))
+            }
+            fn visit_i64<E>(self, value: i64) -> Result<Json, E> {
+                Ok(Json::Number(value.into()))
+            }
+            fn visit_u64<E>(self, value: u64) -> Result<Json, E> {
+                Ok(Json::Number(value.into()))
+            }
+            fn visit_f64<E>(self, value: f64) -> Result<Json, E> {
+                Ok(serde_json::Number::from_f64(value).map_or(Json::Nothing, Json::Number))
+            }
+            fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut all: A) -> Result<Json, A::Error> {
+                let mut list = Vec::new();
+                while let Some(one) = all.next_element()? {
+                    list.push(one);
+                }
+                Ok(Json::List(list))
+            }
+            fn visit_map<A: serde::de::MapAccess<'de>>(self, mut all: A) -> Result<Json, A::Error> {
+                let mut object = Vec::new();
+                while let Some(one) = all.next_entry()? {
+                    object.push(one);
+                }
+                Ok(Json::Object(object))
+            }
+        }
+        deserializer.deserialize_any(Any)
+    }
+}
+
+/// The first of lists in lists; an object is nothing that could be a key or a time.
+fn plain(value: &Json) -> Option<&Json> {
+    match value {
+        Json::Nothing | Json::Object(_) => None,
+        Json::Text(text) if text.is_empty() => None,
+        Json::List(list) => list.first().and_then(plain),
+        other => Some(other),
+    }
+}
+
+fn json_line(line: &str) -> Option<Said> {
+    let Ok(Json::Object(fields)) = serde_json::from_str(line) else { return None };
+    // Which of two counts is nobody's business.
+    let field = |name: &str| {
+        let mut named = fields.iter().filter(|(known, _)| known == name).map(|(_, value)| value);
+        let first = named.next();
+        if named.next().is_some() { Err(()) } else { Ok(first.and_then(plain)) }
+    };
+    let time_ms = match field("t").ok()? {
+        Some(Json::Text(text)) => probe::time(text.as_bytes()),
+        Some(Json::Number(number)) => probe::time(number.to_string().as_bytes()),
+        _ => None,
+    };
+    let key = match field("k").ok()? {
+        Some(Json::Text(text)) => text.clone(),
+        // As Rust writes a number, which has no exponent.
+        Some(Json::Number(number)) if number.is_f64() => number.as_f64()?.to_string(),
+        Some(Json::Number(number)) => number.to_string(),
+        _ => String::new(),
+    };
+    Some(match time_ms {
+        None => Said::Unparsed,
+        Some(_) if key.is_empty() || key == "-" => Said::NoKey,
+        Some(time_ms) => Said::Event { time_ms, key: key.into() },
+    })
+}
+
+const WHOLE: Flow = Flow { drip: usize::MAX, block: 1 << 16, longest: 1 << 20 };
+
+fn json(text: &[u8]) {
+    let options = Options { format: "json".into(), key: Some("k".into()), time: Some("t".into()), columns: None };
+    let Ok((_, lines)) = probe::log(text, &options, WHOLE) else { return };
+    let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
+    let all: Vec<_> = text.split(|byte| *byte == b'\n').collect();
+    for (number, said) in lines {
+        let line = String::from_utf8_lossy(all[number as usize - 1]);
+        // A line that a plain parser refuses may still have all that is asked for.
+        if let Some(expected) = json_line(&line) {
+            assert_eq!(said, expected, "line {number}: {line}");
+        }
+    }
+}
+
+fn csv(text: &[u8]) {
+    // A return is part of a line break to one and of a field to the other.
+    if text.contains(&b'\r') || text.starts_with(b"\xef\xbb\xbf") {
+        return;
+    }
+    let columns = Some(vec!["t".to_string(), "k".to_string()]);
+    let options = Options { format: "csv".into(), key: Some("k".into()), time: Some("t".into()), columns };
+    let Ok((_, lines)) = probe::log(text, &options, WHOLE) else { return };
+    let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(text);
+    let records: Vec<_> = reader.byte_records().map(|record| record.expect("bytes are always records")).collect();
+    assert_eq!(lines.len(), records.len());
+    for ((number, said), record) in lines.iter().zip(records) {
+        let time = record.get(0).and_then(probe::time);
+        let expected = match (time, record.get(1)) {
+            (Some(_), Some(b"" | b"-")) => Said::NoKey,
+            (Some(time_ms), Some(key)) => Said::Event { time_ms, key: key.into() },
+            _ => Said::Unparsed,
+        };
+        assert_eq!(*said, expected, "line {number}");
+    }
+}
