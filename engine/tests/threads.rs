@@ -1,7 +1,7 @@
 //! Several threads on one table for seconds: nothing is lost, nothing comes back, every end is
 //! reported once, and afterwards every invariant holds.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -50,9 +50,11 @@ fn threads_that_do_everything_at_once_leave_every_invariant_true_and_every_end_i
     let clock = AtomicU64::new(1);
     let stop = AtomicBool::new(false);
     let started = AtomicU64::new(0);
+    let known: HashSet<Key> = (0..KEYS).map(|key| table.key(&key.to_le_bytes())).collect();
     std::thread::scope(|scope| {
         for thread in 0..6_u64 {
             let (table, clock, stop, started, ids, policies) = (&table, &clock, &stop, &started, &ids, &policies);
+            let known = &known;
             scope.spawn(move || {
                 let mut random = Random(0x9e37_79b9_7f4a_7c15 ^ (thread + 1) << 17);
                 while !stop.load(Ordering::Relaxed) {
@@ -95,8 +97,9 @@ fn threads_that_do_everything_at_once_leave_every_invariant_true_and_every_end_i
                         36 if random.below(200) == 0 => table.check().unwrap(),
                         37 if random.below(400) == 0 => table.repair(),
                         38 if random.below(50) == 0 => {
-                            let everywhere = table.sessions(now).count();
-                            assert!(everywhere <= 300);
+                            // More than there is room for may be counted: one goes where the look has been, and
+                            // another comes where it has not.
+                            assert!(table.sessions(now).all(|session| known.contains(&session.key)));
                         }
                         _ => {
                             let _ = table.advance(now, 50);
