@@ -30,7 +30,8 @@ static DERIVED: LazyLock<Vec<(usize, Vec<usize>)>> = LazyLock::new(|| {
 });
 
 fn place(bytes: &mut Bytes<'_>, (first, all): &(usize, Vec<usize>)) -> usize {
-    all[bytes.index(if bytes.below(4) == 0 { all.len() } else { *first })]
+    let among = if bytes.below(4) == 0 { all.len() } else { *first };
+    all[bytes.index(among)]
 }
 
 fn compare(whole: &Table, damaged: &Table, now: Tick) {
