@@ -91,7 +91,7 @@ doc:
 deny:
 	@./scripts/setup deny
 	.tools/bin/cargo-deny check bans licenses sources
-	.tools/bin/cargo-deny --manifest-path fuzz/Cargo.toml check --config deny.toml bans licenses sources
+	.tools/bin/cargo-deny --manifest-path fuzz/Cargo.toml --config deny.toml check bans licenses sources
 
 # All figures of docs/performance.md that the engine is in; takes some minutes.
 bench:

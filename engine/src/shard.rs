@@ -322,11 +322,18 @@ impl Shard<'_> {
     /// Files everything in this shard anew.
     pub(crate) fn rebuild_timer(&self) {
         self.timer.clear();
+        let mut known = Tick::ZERO;
         for slot in self.slots() {
             let control = self.region.control(slot);
             if control.is_filed() {
                 self.region.set_control(slot, control.unfiled());
             }
+            known = self.region.view(slot).map_or(known, |view| known.max(view.life().last));
+        }
+        // A clock that is ahead of all that has happened may be damage, and what is filed would fire
+        // late; one that is behind costs some filing anew.
+        for wheel in [LIVE, KEPT] {
+            self.timer.set_clock(wheel, known.min(Tick::from_millis(self.timer.clock(wheel))));
         }
         for slot in self.slots() {
             let Some(view) = self.region.view(slot) else { continue };

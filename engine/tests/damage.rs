@@ -20,7 +20,8 @@ use std::sync::{Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use curfew_engine::{
-    Binding, Cause, Config, Filter, Moment, Policy, Snapshot, SnapshotOpenError, Span, Start, Table, Tick, Verdict,
+    Binding, Cause, Config, Filter, Moment, Policy, Retain, Snapshot, SnapshotOpenError, Span, Start, Table, Tick,
+    Verdict,
 };
 use verbs::{Chance, Random, at, every_verb, use_it};
 
@@ -416,4 +417,27 @@ fn a_repair_looks_at_every_record_again_before_an_older_policy_is_forgotten() {
     while table.advance(later, 1000).more {}
     let answer = table.peek(key, Binding::NONE, later);
     assert!(matches!(answer, Verdict::Ended(_)), "a session that had ended is back: {answer:?}");
+}
+
+#[test]
+fn a_repair_brings_a_timer_whose_clock_is_ahead_back_to_what_the_records_know() {
+    // Of the first shard: the clock of the wheel for live sessions, and of that for ended records.
+    const CLOCKS: [u64; 2] = [3072 + 32, 3072 + 32 + 272];
+    let (_directory, path) = new_path();
+    let table = Table::create(&path, &Config::new(10)).unwrap();
+    let policy = Policy::new().idle(Span::from_mins(5)).retain(Retain::For(Span::from_mins(1)));
+    let id = table.set_policy("a", &policy, at(0)).unwrap();
+    let started = at(1 << 30);
+    let [first, second] = [1, 2].map(|number| verbs::key(&table, number));
+    table.start(first, &Start::under(id), started).unwrap();
+    for clock in CLOCKS {
+        writable(&path).write_all_at(&(1_u64 << 40).to_le_bytes(), clock * 8).unwrap();
+    }
+    table.repair();
+    table.start(second, &Start::under(id), started).unwrap();
+    let after = |minutes| started.after(Span::from_mins(minutes));
+    while table.advance(after(5), 1000).more {}
+    assert_eq!((table.stats().live, table.stats().used), (0, 2));
+    while table.advance(after(6), 1000).more {}
+    assert_eq!((table.check(), table.stats().used), (Ok(()), 0));
 }
