@@ -1,8 +1,10 @@
-//! Region files: created whole or not at all, opened only if they are ours and in order.
+//! Region files, with a name and without: created whole or not at all, opened only if they are
+//! ours and in order.
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use memmap2::MmapOptions;
@@ -20,10 +22,7 @@ pub(crate) fn create(path: &Path, config: &Config) -> Result<Region, CreateError
     let (unfinished, file) = temporary(path).map_err(io)?;
     let result = (|| {
         check_space(path, &file, layout.bytes() as u64)?;
-        file.set_len(layout.bytes() as u64).map_err(io)?;
-        let map = MmapOptions::new().len(layout.bytes()).map_raw(&file).map_err(io)?;
-        let region = Region::new(map, layout, Owner::private());
-        initialise(&region, config, config.secret().map_err(CreateError::System)?);
+        write_new(&file, layout, config, io)?;
         // Unlike a rename, a link replaces nothing that somebody else made meanwhile.
         std::fs::hard_link(&unfinished, path).map_err(|source| match source.kind() {
             io::ErrorKind::AlreadyExists => CreateError::Exists { path: path.into() },
@@ -32,7 +31,41 @@ pub(crate) fn create(path: &Path, config: &Config) -> Result<Region, CreateError
     })();
     let _ = std::fs::remove_file(&unfinished);
     result?;
-    Ok(open(path, config.huge_pages)?)
+    Ok(open(path, config.owner, config.huge_pages)?)
+}
+
+/// Creates a region in memory that has no name: it lives as long as somebody holds the descriptor,
+/// or a mapping.
+pub(crate) fn create_memfd(config: &Config) -> Result<OwnedFd, CreateError> {
+    use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+    use nix::sys::memfd::{MFdFlags, memfd_create};
+    let layout = config.layout()?;
+    let system = |error: nix::Error| CreateError::System(error.into());
+    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+    let file = File::from(memfd_create(c"curfew", flags).map_err(system)?);
+    file.set_permissions(std::fs::Permissions::from_mode(0o600)).map_err(CreateError::System)?;
+    write_new(&file, layout, config, CreateError::System)?;
+    // Nobody cuts it short under those who have it mapped.
+    let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
+    fcntl(&file, FcntlArg::F_ADD_SEALS(seals)).map_err(system)?;
+    Ok(file.into())
+}
+
+/// Makes an empty file the region that `config` describes.
+fn write_new(
+    file: &File,
+    layout: Layout,
+    config: &Config,
+    io: impl Fn(io::Error) -> CreateError,
+) -> Result<(), CreateError> {
+    file.set_len(layout.bytes() as u64).map_err(&io)?;
+    let map = MmapOptions::new().len(layout.bytes()).map_raw(file).map_err(&io)?;
+    let region = Region::new(map, layout, Owner::private());
+    initialise(&region, config, config.secret().map_err(CreateError::System)?);
+    if let Some(owner) = config.owner {
+        std::os::unix::fs::fchown(file, Some(owner), None).map_err(&io)?;
+    }
+    Ok(())
 }
 
 fn temporary(path: &Path) -> io::Result<(PathBuf, File)> {
@@ -56,8 +89,7 @@ fn check_space(path: &Path, file: &File, needed: u64) -> Result<(), CreateError>
 }
 
 /// Opens a region file that exists.
-pub(crate) fn open(path: &Path, huge_pages: bool) -> Result<Region, OpenError> {
-    let io = |source| OpenError::Io { path: path.into(), source };
+pub(crate) fn open(path: &Path, owner: Option<u32>, huge_pages: bool) -> Result<Region, OpenError> {
     let file = OpenOptions::new()
         .read(true)
         .write(true)
@@ -66,10 +98,25 @@ pub(crate) fn open(path: &Path, huge_pages: bool) -> Result<Region, OpenError> {
         .map_err(|source| match source.raw_os_error() {
             Some(nix::libc::ELOOP) => OpenError::Symlink { path: path.into() },
             _ if path.is_dir() => OpenError::NotAFile { path: path.into() },
-            _ => io(source),
+            _ => OpenError::Io { path: path.into(), source },
         })?;
+    attach(file, path, owner, huge_pages)
+}
+
+/// Opens a region file anew by a descriptor of it that this process has, perhaps by inheritance:
+/// an opener of its own, which shares nothing with the others that hold the descriptor.
+pub(crate) fn open_fd(fd: BorrowedFd<'_>, owner: Option<u32>) -> Result<Region, OpenError> {
+    let path = PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd()));
+    let flags = nix::libc::O_CLOEXEC | nix::libc::O_NONBLOCK;
+    let file = OpenOptions::new().read(true).write(true).custom_flags(flags).open(&path);
+    let file = file.map_err(|source| OpenError::Io { path: path.clone(), source })?;
+    attach(file, &path, owner, false)
+}
+
+fn attach(file: File, path: &Path, owner: Option<u32>, huge_pages: bool) -> Result<Region, OpenError> {
+    let io = |source| OpenError::Io { path: path.into(), source };
     let meta = file.metadata().map_err(io)?;
-    let me = nix::unistd::geteuid().as_raw();
+    let me = owner.unwrap_or_else(|| nix::unistd::geteuid().as_raw());
     if !meta.is_file() {
         return Err(OpenError::NotAFile { path: path.into() });
     }
