@@ -5,8 +5,9 @@ SHELL := /bin/bash
 CARGO ?= cargo
 CURFEW := target/release/curfew
 DEMO := target/demo
+MODULE := target/release/ngx_http_curfew_module.so
 
-.PHONY: build demo setup test soak loom fmt lint doc deny bench clean
+.PHONY: build demo setup test module soak loom fmt lint doc deny bench clean
 
 build:
 	$(CARGO) build --release --locked
@@ -25,8 +26,17 @@ demo: build
 setup:
 	@./scripts/setup
 
+# The first line, because no test can link to the module: they have nginx load it.
 test: setup
+	$(CARGO) build --locked -p curfew-nginx
 	$(CARGO) test --workspace --locked
+
+# The nginx module for the nginx that is installed; for another one with NGINX_TREE, the folder of its
+# sources, and NGINX_CONFIGURE, what its `nginx -V` says after "configure arguments:".
+module: setup
+	$(CARGO) build --release --locked -p curfew-nginx
+	cp target/release/libngx_http_curfew_module.so $(MODULE)
+	@echo "built $(MODULE)"
 
 # The same for longer: more random histories, and threads that run for a minute.
 soak:
@@ -40,10 +50,10 @@ loom:
 fmt:
 	$(CARGO) fmt --all --check
 
-lint:
+lint: setup
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 
-doc:
+doc: setup
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items --locked
 
 deny:
