@@ -21,7 +21,7 @@ use ngx::ngx_conf_log_error;
 
 use crate::nginx::{add_cleanup, bytes, constant, fence, in_pool, text_in_pool};
 use crate::zone::Zone;
-use crate::{module, page};
+use crate::{admin, module, page};
 
 type Value = *mut ngx_http_complex_value_t;
 
@@ -243,6 +243,15 @@ impl LocConf {
 pub(crate) unsafe fn of_request<'a>(r: *mut ngx_http_request_t) -> &'a LocConf {
     // SAFETY: a request's location has a configuration of each http module, which outlives it.
     unsafe { &*(*(*r).loc_conf.add((*addr_of!(module::ngx_http_curfew_module)).ctx_index)).cast::<LocConf>() }
+}
+
+/// What its configuration says at the `http` level.
+///
+/// # Safety
+/// `r` must be a live request.
+pub(crate) unsafe fn of_request_main<'a>(r: *mut ngx_http_request_t) -> &'a MainConf {
+    // SAFETY: as above.
+    unsafe { &*(*(*r).main_conf.add((*addr_of!(module::ngx_http_curfew_module)).ctx_index)).cast::<MainConf>() }
 }
 
 /// What a configuration says at its `http` level; `None` when it has no such level.
@@ -525,6 +534,11 @@ unsafe extern "C" fn set_status_json(cf: *mut ngx_conf_t, _: *mut ngx_command_t,
     unsafe { fence((*cf).log, REFUSED, || set_handler(cf, conf, page::handle, true)) }
 }
 
+unsafe extern "C" fn set_admin(cf: *mut ngx_conf_t, _: *mut ngx_command_t, conf: *mut c_void) -> *mut c_char {
+    // SAFETY: as nginx calls it.
+    unsafe { fence((*cf).log, REFUSED, || set_handler(cf, conf, admin::handle, false)) }
+}
+
 /// One of the words that a directive knows. nginx compares them as C does.
 const fn word(name: &'static CStr, value: ngx_uint_t) -> ngx_conf_enum_t {
     ngx_conf_enum_t { name: named(name), value }
@@ -580,7 +594,7 @@ const fn one_of(name: &'static CStr, offset: usize, words: *mut ngx_conf_enum_t)
     directive(name, kind, ngx_conf_set_enum_slot, NGX_HTTP_LOC_CONF_OFFSET, offset, words.cast())
 }
 
-pub(crate) static mut DIRECTIVES: [ngx_command_t; 23] = [
+pub(crate) static mut DIRECTIVES: [ngx_command_t; 24] = [
     directive(c"curfew_zone", HTTP | NGX_CONF_1MORE, set_zone, NGX_HTTP_MAIN_CONF_OFFSET, 0, null_mut()),
     directive(c"curfew_policy", HTTP | NGX_CONF_2MORE, set_policy, NGX_HTTP_MAIN_CONF_OFFSET, 0, null_mut()),
     directive(c"curfew", ANYWHERE | NGX_CONF_TAKE12, set_guard, NGX_HTTP_LOC_CONF_OFFSET, 0, null_mut()),
@@ -617,5 +631,6 @@ pub(crate) static mut DIRECTIVES: [ngx_command_t; 23] = [
         0,
         null_mut(),
     ),
+    directive(c"curfew_admin", LOCATION | NGX_CONF_NOARGS, set_admin, NGX_HTTP_LOC_CONF_OFFSET, 0, null_mut()),
     ngx_command_t::empty(),
 ];

@@ -13,6 +13,7 @@
 //! | `record` | what is known about one request |
 //! | `timer` | expiry |
 //! | `page`, `variables`, `status` | what is told |
+//! | `admin` | figures and control for the operator |
 //! | `nginx`, `clock`, `navigation` | the ground |
 //!
 //! Nothing unwinds into nginx: every callback runs behind `nginx::fence`. Nothing blocks: requests
@@ -22,6 +23,7 @@
 #![expect(non_upper_case_globals, reason = "nginx's names")]
 
 mod access;
+mod admin;
 mod clock;
 mod conf;
 mod filter;

@@ -117,6 +117,12 @@ impl<'r> Request<'r> {
         unsafe { (*self.raw).method as u32 }
     }
 
+    /// What stands behind the question mark.
+    pub(crate) fn args(self) -> &'r [u8] {
+        // SAFETY: the request is live, and its strings with it.
+        unsafe { bytes((*self.raw).args) }
+    }
+
     /// The status of the response, once there is one.
     pub(crate) fn status(self) -> ngx_uint_t {
         // SAFETY: the request is live.

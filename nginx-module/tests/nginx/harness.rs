@@ -178,9 +178,9 @@ pub(crate) fn module() -> PathBuf {
     path
 }
 
-/// The nginx to test with: Debian's, or the one that CURFEW_NGINX names.
+/// The nginx to test with: Debian's, or the one whose whole path CURFEW_NGINX has.
 pub(crate) fn program() -> String {
-    std::env::var("CURFEW_NGINX").unwrap_or("nginx".into())
+    std::env::var("CURFEW_NGINX").unwrap_or("/usr/sbin/nginx".into())
 }
 
 fn is_root() -> bool {
@@ -192,6 +192,8 @@ pub(crate) struct Site {
     pub(crate) folder: tempfile::TempDir,
     pub(crate) app: App,
     pub(crate) port: u16,
+    /// Whether nginx goes into the background, without which it does not replace itself.
+    daemon: bool,
 }
 
 impl Site {
@@ -202,7 +204,7 @@ impl Site {
         std::fs::create_dir(folder.path().join("html")).unwrap();
         std::fs::write(folder.path().join("html/page.html"), "a page\n").unwrap();
         std::fs::write(folder.path().join("html/login.html"), "please log in\n").unwrap();
-        Site { folder, app: App::start(), port: free_port() }
+        Site { folder, app: App::start(), port: free_port(), daemon: false }
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -226,7 +228,7 @@ impl Site {
             .map(|kind| format!("{kind}_temp_path {folder}/{kind}; "))
             .concat();
         let text = format!(
-            "daemon off; {user} worker_processes 3; pid {folder}/pid; error_log {folder}/error.log info;\n\
+            "daemon {daemon}; {user} worker_processes 3; pid {folder}/pid; error_log {folder}/error.log info;\n\
              load_module {module};\n\
              worker_shutdown_timeout 20s;\n\
              events {{ worker_connections 512; }}\n\
@@ -235,6 +237,7 @@ impl Site {
              access_log {folder}/access.log curfew;\n\
              add_header X-Worker $pid always; add_header X-Curfew $curfew_status always;\n\
              root {folder}/html;\n{http}\n}}\n",
+            daemon = if self.daemon { "on" } else { "off" },
             module = module().display()
         );
         std::fs::write(self.path("nginx.conf"), text).unwrap();
@@ -243,8 +246,19 @@ impl Site {
     /// Starts nginx with a configuration that was written already.
     pub(crate) fn start_as_it_is(self) -> Nginx {
         let child = self.spawn();
-        let nginx = Nginx { site: self, child };
+        let nginx = Nginx { site: self, child, daemon: None };
         nginx.wait_until_it_answers();
+        nginx
+    }
+
+    /// Starts nginx in the background.
+    pub(crate) fn start_daemon(mut self, http: &str) -> Nginx {
+        self.daemon = true;
+        self.configure(http);
+        let mut nginx = Nginx { child: self.spawn(), site: self, daemon: None };
+        eventually("nginx is in the background", || nginx.child.try_wait().unwrap().is_some());
+        nginx.wait_until_it_answers();
+        nginx.daemon = nginx.pid_in_file();
         nginx
     }
 
@@ -277,6 +291,8 @@ impl Site {
 pub(crate) struct Nginx {
     pub(crate) site: Site,
     child: Child,
+    /// The master, when it is in the background.
+    daemon: Option<i32>,
 }
 
 impl Nginx {
@@ -316,7 +332,7 @@ impl Nginx {
     }
 
     pub(crate) fn master(&self) -> i32 {
-        self.child.id() as i32
+        self.daemon.unwrap_or(self.child.id() as i32)
     }
 
     /// The workers that are there now.
@@ -353,11 +369,35 @@ impl Nginx {
     /// Stops nginx and gives back what it ran on.
     pub(crate) fn stop(mut self) -> Site {
         self.end();
-        let dummy = Site { folder: tempfile::tempdir().unwrap(), app: App::start(), port: 0 };
+        let dummy = Site { folder: tempfile::tempdir().unwrap(), app: App::start(), port: 0, daemon: false };
         std::mem::replace(&mut self.site, dummy)
     }
 
+    /// Has nginx replace itself by its program anew (USR2, then QUIT to the old master), as an upgrade
+    /// does. What comes after belongs to the new master.
+    pub(crate) fn upgrade(&mut self) {
+        let old = self.master();
+        self.signal(old, Signal::SIGUSR2);
+        eventually("the new master is there with its workers", || {
+            self.pid_in_file().is_some_and(|pid| pid != old && children_of(pid).len() == 3)
+        });
+        let new = self.pid_in_file();
+        self.signal(old, Signal::SIGQUIT);
+        eventually("the old master is gone", || is_gone(old));
+        self.daemon = new;
+        self.wait_until_it_answers();
+    }
+
+    fn pid_in_file(&self) -> Option<i32> {
+        self.log("pid").trim().parse().ok()
+    }
+
     fn end(&mut self) {
+        if let Some(master) = self.daemon.take() {
+            let _ = kill(Pid::from_raw(master), Signal::SIGTERM);
+            eventually("nginx is gone", || is_gone(master));
+            return;
+        }
         if self.child.try_wait().is_ok_and(|ended| ended.is_some()) {
             return;
         }
@@ -380,6 +420,12 @@ impl Drop for Nginx {
             eprintln!("--- error.log\n{}", self.error_log());
         }
     }
+}
+
+/// Whether a process that is no child of ours is gone, or only waits for its parent to notice.
+fn is_gone(pid: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit(')').next().is_none_or(|rest| rest.is_empty() || rest.starts_with(" Z"))
 }
 
 fn children_of(pid: i32) -> Vec<i32> {

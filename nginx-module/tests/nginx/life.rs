@@ -77,6 +77,21 @@ fn a_file_keeps_sessions_over_a_restart_and_memory_does_not() {
 }
 
 #[test]
+fn a_file_keeps_sessions_over_a_binary_upgrade() {
+    let mut nginx = Site::new().start_daemon(&with_path("idle=15m lifetime=8h"));
+    nginx.log_in("stays");
+    nginx.log_in("gone");
+    nginx.with_id("/logout", "gone");
+    nginx.upgrade();
+    nginx.of_every_worker(|| {
+        assert_eq!(nginx.with_id("/", "gone").verdict(), "LOGGED_OUT");
+        let response = nginx.with_id("/", "stays");
+        assert_eq!(response.status, 200, "{}", response.verdict());
+        response.worker()
+    });
+}
+
+#[test]
 fn a_region_file_is_the_workers_and_nobody_elses() {
     use std::os::unix::fs::MetadataExt;
     let nginx = Site::new().start(&with_path("idle=15m"));

@@ -1,5 +1,6 @@
 //! The module in a real nginx: each directive and each verdict, over real sockets, with three workers.
 
+mod admin;
 mod answers;
 mod directives;
 mod example;
