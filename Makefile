@@ -7,7 +7,7 @@ CURFEW := target/release/curfew
 DEMO := target/demo
 MODULE := target/release/ngx_http_curfew_module.so
 
-.PHONY: build demo setup test module soak loom fmt lint doc deny bench clean
+.PHONY: build demo setup test test-nginx-1.28 module soak loom fmt lint doc deny bench clean
 
 build:
 	$(CARGO) build --release --locked
@@ -37,6 +37,16 @@ module: setup
 	$(CARGO) build --release --locked -p curfew-nginx
 	cp target/release/libngx_http_curfew_module.so $(MODULE)
 	@echo "built $(MODULE)"
+
+# The module's tests in an nginx of another version, built from its sources; takes some minutes at
+# first.
+OTHER := $(CURDIR)/target/nginx-1.28
+test-nginx-1.28: setup
+	./scripts/nginx-1.28
+	NGINX_SOURCE_DIR=$(OTHER) NGINX_BUILD_DIR=$(OTHER)/objs \
+		$(CARGO) build --locked -p curfew-nginx --target-dir target/with-nginx-1.28
+	NGINX_SOURCE_DIR=$(OTHER) NGINX_BUILD_DIR=$(OTHER)/objs CURFEW_NGINX=$(OTHER)/objs/nginx \
+		$(CARGO) test --locked -p curfew-nginx --target-dir target/with-nginx-1.28
 
 # The same for longer: more random histories, and threads that run for a minute.
 soak:

@@ -198,3 +198,17 @@ fn a_zone_that_cannot_be_opened_is_an_error_and_not_a_logout() {
     std::fs::set_permissions(&region, std::fs::Permissions::from_mode(0o600)).unwrap();
     eventually("they try again", || nginx.with_id("/", "abc").status == 200);
 }
+
+#[test]
+fn a_request_by_http_2_is_checked_as_any() {
+    let http = site("idle=15m lifetime=8h", "curfew_headers on;").replace("listen $LISTEN;", "listen $LISTEN $HTTP2;");
+    let nginx = Site::new().start(&http);
+    assert_eq!(nginx.by_http_2("/login?sid=abc", "").status, 200);
+    let response = nginx.by_http_2("/page", "abc");
+    assert_eq!((response.status, response.verdict()), (200, "ACTIVE"));
+    assert!(response.header("Session-Idle-Timeout-Remaining").is_some());
+    let response = nginx.by_http_2("/page", "made-up");
+    assert_eq!((response.status, response.header("WWW-Authenticate")), (401, Some("Session realm=\"curfew\"")));
+    assert_eq!(nginx.by_http_2("/logout", "abc").status, 200);
+    assert_eq!(nginx.by_http_2("/page", "abc").verdict(), "LOGGED_OUT");
+}

@@ -222,6 +222,7 @@ impl Site {
         let http = http
             .replace("$APP", &self.app.address.to_string())
             .replace("$LISTEN", &self.address().to_string())
+            .replace("$HTTP2", "http2")
             .replace("$FOLDER", &folder);
         let user = if is_root() { "user www-data;" } else { "" };
         let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
@@ -298,7 +299,7 @@ pub(crate) struct Nginx {
 impl Nginx {
     fn wait_until_it_answers(&self) {
         eventually("nginx answers", || {
-            let answers = request(self.site.address(), "GET", "/no-such", &[]).is_ok();
+            let answers = TcpStream::connect(self.site.address()).is_ok();
             if !answers && self.error_log().contains("[emerg]") {
                 panic!("nginx did not start:\n{}", self.error_log());
             }
@@ -321,6 +322,17 @@ impl Nginx {
         let response = self.get(&format!("/login?sid={id}"), &[]);
         assert_eq!(response.status, 200, "{response:?}\n{}", self.error_log());
         response
+    }
+
+    /// A request by HTTP/2 with the cookie `sid`, from a listener that speaks it without TLS.
+    #[track_caller]
+    pub(crate) fn by_http_2(&self, path: &str, id: &str) -> Response {
+        let mut command = Command::new("curl");
+        command.args(["-s", "-i", "-m", "60", "--http2-prior-knowledge", "-b"]).arg(format!("sid={id}"));
+        let output = command.arg(format!("http://{}{path}", self.site.address())).output();
+        let text = output.expect("curl is installed: make setup").stdout;
+        assert!(text.starts_with(b"HTTP/2 "), "{}", String::from_utf8_lossy(&text));
+        read_response(&mut &text[..]).unwrap()
     }
 
     pub(crate) fn log(&self, name: &str) -> String {
