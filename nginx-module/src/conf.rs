@@ -12,10 +12,10 @@ use curfew_engine::{Config, GraceMode, OnFull, OnLimit, OnMismatch, Policy, Reta
 use nginx_sys::{
     NGX_CONF_1MORE, NGX_CONF_2MORE, NGX_CONF_FLAG, NGX_CONF_NOARGS, NGX_CONF_TAKE1, NGX_CONF_TAKE12, NGX_HTTP_LIF_CONF,
     NGX_HTTP_LOC_CONF, NGX_HTTP_LOC_CONF_OFFSET, NGX_HTTP_MAIN_CONF, NGX_HTTP_MAIN_CONF_OFFSET, NGX_HTTP_SRV_CONF,
-    NGX_LOG_EMERG, ngx_command_t, ngx_conf_enum_t, ngx_conf_num_bounds_t, ngx_conf_set_enum_slot,
-    ngx_conf_set_flag_slot, ngx_conf_set_num_slot, ngx_conf_t, ngx_flag_t, ngx_http_complex_value_t,
-    ngx_http_conf_ctx_t, ngx_http_core_loc_conf_t, ngx_http_core_module, ngx_http_request_t,
-    ngx_http_set_complex_value_slot, ngx_int_t, ngx_parse_time, ngx_str_t, ngx_uint_t,
+    NGX_LOG_EMERG, NGX_LOG_ERR, NGX_LOG_INFO, NGX_LOG_NOTICE, NGX_LOG_WARN, ngx_command_t, ngx_conf_enum_t,
+    ngx_conf_num_bounds_t, ngx_conf_set_enum_slot, ngx_conf_set_flag_slot, ngx_conf_set_num_slot, ngx_conf_t,
+    ngx_flag_t, ngx_http_complex_value_t, ngx_http_conf_ctx_t, ngx_http_core_loc_conf_t, ngx_http_core_module,
+    ngx_http_request_t, ngx_http_set_complex_value_slot, ngx_int_t, ngx_parse_time, ngx_str_t, ngx_uint_t,
 };
 use ngx::ngx_conf_log_error;
 
@@ -39,6 +39,8 @@ pub(crate) struct MainConf {
     #[expect(clippy::vec_box)]
     pub(crate) zones: Vec<Box<Zone>>,
     pub(crate) policies: Vec<(String, Policy)>,
+    /// The level at which ends are logged, one of nginx's; 0 for not at all.
+    pub(crate) log_level: Option<ngx_uint_t>,
 }
 
 /// `zone=app policy=staff`, by name and place: both may be defined further down.
@@ -292,7 +294,7 @@ pub(crate) unsafe extern "C" fn create_main(cf: *mut ngx_conf_t) -> *mut c_void 
         let log = (*cf).log;
         fence(log, null_mut(), || {
             let Some(place) = add_cleanup::<*mut MainConf>((*cf).pool, drop_it) else { return null_mut() };
-            *place = Box::into_raw(Box::new(MainConf { zones: Vec::new(), policies: Vec::new() }));
+            *place = Box::into_raw(Box::new(MainConf { zones: Vec::new(), policies: Vec::new(), log_level: None }));
             (*place).cast()
         })
     }
@@ -415,6 +417,29 @@ unsafe extern "C" fn set_policy(cf: *mut ngx_conf_t, _: *mut ngx_command_t, _: *
                 return refuse(cf, &format!("there can be {MOST_POLICIES} of curfew_policy"));
             }
             main.policies.push((name, policy));
+            OK
+        })
+    }
+}
+
+unsafe extern "C" fn set_log_level(cf: *mut ngx_conf_t, _: *mut ngx_command_t, _: *mut c_void) -> *mut c_char {
+    // SAFETY: nginx calls this for a directive at the http level.
+    unsafe {
+        fence((*cf).log, REFUSED, || {
+            let level = match bytes(words(cf)[1]) {
+                b"off" => 0,
+                b"error" => NGX_LOG_ERR,
+                b"warn" => NGX_LOG_WARN,
+                b"notice" => NGX_LOG_NOTICE,
+                b"info" => NGX_LOG_INFO,
+                other => {
+                    let other = String::from_utf8_lossy(other);
+                    return refuse(cf, &format!("invalid level \"{other}\"; there are off, error, warn, notice, info"));
+                }
+            };
+            if main_of(cf).log_level.replace(level as ngx_uint_t).is_some() {
+                return c"is duplicate".as_ptr().cast_mut();
+            }
             OK
         })
     }
@@ -594,9 +619,10 @@ const fn one_of(name: &'static CStr, offset: usize, words: *mut ngx_conf_enum_t)
     directive(name, kind, ngx_conf_set_enum_slot, NGX_HTTP_LOC_CONF_OFFSET, offset, words.cast())
 }
 
-pub(crate) static mut DIRECTIVES: [ngx_command_t; 24] = [
+pub(crate) static mut DIRECTIVES: [ngx_command_t; 25] = [
     directive(c"curfew_zone", HTTP | NGX_CONF_1MORE, set_zone, NGX_HTTP_MAIN_CONF_OFFSET, 0, null_mut()),
     directive(c"curfew_policy", HTTP | NGX_CONF_2MORE, set_policy, NGX_HTTP_MAIN_CONF_OFFSET, 0, null_mut()),
+    directive(c"curfew_log_level", HTTP | NGX_CONF_TAKE1, set_log_level, NGX_HTTP_MAIN_CONF_OFFSET, 0, null_mut()),
     directive(c"curfew", ANYWHERE | NGX_CONF_TAKE12, set_guard, NGX_HTTP_LOC_CONF_OFFSET, 0, null_mut()),
     text(c"curfew_id", offset_of!(LocConf, id)),
     text(c"curfew_subject", offset_of!(LocConf, subject)),

@@ -3,16 +3,22 @@
 
 use std::cell::UnsafeCell;
 
+use curfew_engine::{Table, What};
 use nginx_sys::{
-    NGX_PROCESS_SINGLE, NGX_PROCESS_WORKER, ngx_add_timer, ngx_cycle, ngx_cycle_t, ngx_event_t, ngx_int_t, ngx_msec_t,
-    ngx_process, ngx_worker,
+    NGX_PROCESS_SINGLE, NGX_PROCESS_WORKER, ngx_add_timer, ngx_cycle, ngx_cycle_t, ngx_event_t, ngx_exiting, ngx_int_t,
+    ngx_log_t, ngx_msec_t, ngx_process, ngx_worker,
 };
+use ngx::ngx_log_error;
 
 use crate::nginx::{OK, fence};
+use crate::status::Status;
+use crate::zone::Zone;
 use crate::{clock, conf};
 
 /// Entries of one turn: well below a millisecond.
 const BUDGET: usize = 1024;
+/// Ends that are logged in one turn.
+const EVENTS: usize = 256;
 /// Between turns while there is more to do.
 const BUSY: ngx_msec_t = 1;
 /// At the most, and at the least, between turns otherwise.
@@ -42,7 +48,9 @@ pub(crate) unsafe extern "C" fn init_process(cycle: *mut ngx_cycle_t) -> ngx_int
                 return OK;
             }
             for zone in &main.zones {
-                zone.table(log);
+                if let Some(table) = zone.table(log) {
+                    zone.to_log.set(Some(table.new_events().cursor()));
+                }
             }
             let event = (*TIMER.0.get()).insert(std::mem::zeroed());
             event.handler = Some(turn);
@@ -70,10 +78,11 @@ unsafe extern "C" fn turn(event: *mut ngx_event_t) {
     unsafe {
         let log = (*ngx_cycle).log;
         let pause = fence(log, MOST as ngx_msec_t, || {
-            let zones = conf::of_cycle(ngx_cycle).map_or(&[][..], |main| &main.zones[..]);
+            let Some(main) = conf::of_cycle(ngx_cycle) else { return MOST as ngx_msec_t };
             let mut pause = MOST as ngx_msec_t;
-            for zone in zones {
+            for zone in &main.zones {
                 let Some(table) = zone.table(log) else { continue };
+                log_ends(main, zone, table, log);
                 let now = clock::now(table);
                 if table.advance(now, BUDGET).more {
                     pause = BUSY;
@@ -87,4 +96,40 @@ unsafe extern "C" fn turn(event: *mut ngx_event_t) {
         (*event).log = log;
         ngx_add_timer(event, pause);
     }
+}
+
+/// Writes the ends of sessions to the log, each once: the first of the workers does it, and leaves it to
+/// its successor when it is on its way out.
+fn log_ends(main: &conf::MainConf, zone: &Zone, table: &Table, log: *mut ngx_log_t) {
+    // SAFETY: numbers that nginx sets on this thread.
+    let is_logger = unsafe { ngx_worker == 0 && ngx_exiting == 0 };
+    let level = main.log_level.unwrap_or(0);
+    if level == 0 || !is_logger {
+        return;
+    }
+    let mut events = match zone.to_log.get() {
+        Some(cursor) => table.events_from(cursor),
+        None => table.new_events(),
+    };
+    for event in events.by_ref().take(EVENTS) {
+        if event.what == What::Ended {
+            let known = zone.policies.borrow();
+            let policy = known.iter().position(|id| *id == Some(event.policy));
+            ngx_log_error!(
+                level,
+                log,
+                "curfew: session {} ended, {}, zone \"{}\", policy \"{}\", age {} s, idle {} s",
+                event.key,
+                Status::Ended(event.cause).name(),
+                zone.name,
+                policy.map_or("", |number| main.policies[number].0.as_str()),
+                event.age.as_millis() / 1000,
+                event.idle.as_millis() / 1000
+            );
+        }
+    }
+    if events.missed() > 0 {
+        ngx_log_error!(level, log, "curfew: {} ends of sessions came too fast to be logged", events.missed());
+    }
+    zone.to_log.set(Some(events.cursor()));
 }

@@ -54,6 +54,8 @@ pub(crate) struct Zone {
     core: Cell<*const ngx_core_conf_t>,
     table: OnceCell<Table>,
     retry_at: Cell<u64>,
+    /// The next event to be logged by this process.
+    pub(crate) to_log: Cell<Option<u64>>,
     /// What the policies of the configuration are called in this region, in their order; `None` for
     /// one that could not be set.
     pub(crate) policies: RefCell<Vec<Option<PolicyId>>>,
@@ -87,6 +89,7 @@ impl Zone {
             core: Cell::new(std::ptr::null()),
             table: OnceCell::new(),
             retry_at: Cell::default(),
+            to_log: Cell::default(),
             policies: RefCell::default(),
         }
     }

@@ -53,6 +53,8 @@ fn every_mistake_is_refused_with_what_is_wrong_and_where() {
         ),
         ("curfew_deny_status 200;", "value must be between 400 and 599"),
         ("curfew_unknown maybe;", "invalid value \"maybe\""),
+        ("curfew_log_level loud;", "there are off, error, warn, notice, info"),
+        ("curfew_log_level info; curfew_log_level off;", "\"curfew_log_level\" directive is duplicate"),
         ("curfew_end later;", "invalid value \"later\""),
         ("curfew_headers yes;", "invalid value \"yes\""),
         (

@@ -147,3 +147,20 @@ fn what_has_ended_is_in_no_log_by_its_id() {
     assert!(nginx.error_log().contains(&format!("curfew: denied, LOGGED_OUT, session {key}")));
     assert!(!nginx.error_log().contains("curfew: denied, LOGGED_OUT, session very-secret-id"));
 }
+
+#[test]
+fn ends_are_in_the_log_once_each_where_the_configuration_wants_them() {
+    let http = format!("curfew_log_level notice; {}", site("idle=500ms", ""));
+    let nginx = Site::new().start(&http);
+    for number in 0..50 {
+        nginx.log_in(&format!("s{number}"));
+    }
+    nginx.with_id("/logout", "s0");
+    let ended =
+        |cause: &str| nginx.error_log().matches(&format!(" ended, {cause}, zone \"app\", policy \"staff\"")).count();
+    eventually("all are there", || ended("IDLE_EXPIRED") + ended("LOGGED_OUT") >= 50);
+    nginx.reload(&http);
+    nginx.log_in("last");
+    eventually("the next worker goes on", || ended("IDLE_EXPIRED") + ended("LOGGED_OUT") >= 51);
+    assert_eq!(ended("IDLE_EXPIRED") + ended("LOGGED_OUT"), 51, "none twice");
+}
