@@ -11,11 +11,11 @@ use nginx_sys::{
 };
 use ngx::ngx_log_error;
 
-use crate::conf::{self, LocConf, choice};
+use crate::conf::{self, LocConf, Value, choice};
 use crate::nginx::{Request, fence};
 use crate::record::{self, Record};
 use crate::status::Status;
-use crate::{clock, navigation};
+use crate::{clock, cookies, navigation};
 
 const DECLINED: ngx_int_t = NGX_DECLINED as ngx_int_t;
 /// How often a token's expiry that cannot be read is written to the log by one worker.
@@ -90,20 +90,25 @@ pub(crate) struct Shown<'a> {
 }
 
 impl<'a> Shown<'a> {
-    /// Reads `id` and what stands beside it.
-    pub(crate) fn read(
-        request: Request<'_>,
-        conf: &'a LocConf,
-        id: *mut nginx_sys::ngx_http_complex_value_t,
-    ) -> Result<Shown<'a>, Status> {
+    /// Reads `id` and nothing else.
+    pub(crate) fn read_id(request: Request<'_>, conf: &'a LocConf, id: Value) -> Result<Shown<'a>, Status> {
         let table = conf.zone().and_then(|zone| zone.table(request.log())).ok_or(Status::Error)?;
         let now = clock::now(table);
-        let id = request.evaluate(id).ok_or(Status::Error)?;
+        let source = id;
+        let id = request.evaluate(source).ok_or(Status::Error)?;
         if id.is_empty() {
             return Err(Status::NoId);
         }
-        let key = table.key(id);
-        let mut shown = Shown { table, key, binding: Binding::NONE, token: None, now };
+        if cookies::is_ambiguous(request, source, id) {
+            return Err(Status::AmbiguousId);
+        }
+        Ok(Shown { table, key: table.key(id), binding: Binding::NONE, token: None, now })
+    }
+
+    /// Reads `id` and what stands beside it.
+    pub(crate) fn read(request: Request<'_>, conf: &'a LocConf, id: Value) -> Result<Shown<'a>, Status> {
+        let mut shown = Shown::read_id(request, conf, id)?;
+        let (table, now) = (shown.table, shown.now);
         if !conf.binding.is_null() {
             shown.binding = table.binding(request.evaluate(conf.binding).ok_or(Status::Error)?);
         }
@@ -249,7 +254,8 @@ fn end(request: Request<'_>, conf: &LocConf, record: &mut Record) {
     if record.ended || record.denied {
         return;
     }
-    match Shown::read(request, conf, conf.id) {
+    // What has an end must not hang on anything but the id.
+    match Shown::read_id(request, conf, conf.id) {
         Ok(shown) => {
             record.ended = true;
             record.counts = false;

@@ -147,6 +147,11 @@ fn read(request: Request<'_>, zones: &[Box<Zone>], asked: &Asked) -> Result<Answ
 }
 
 fn change(request: Request<'_>, zones: &[Box<Zone>], asked: &Asked) -> Result<Answer, Refused> {
+    // A page of somebody else's in the operator's browser can post here, too; programs have no origin.
+    let is_own = request.header(b"sec-fetch-site").is_some_and(|site| site == b"same-origin");
+    if request.header(b"origin").is_some() && !is_own {
+        return Err((403, "a page of another site asks for this".into()));
+    }
     const HOW: &str = "say what to end: end=key, end_subject=name, end_subject_digest=digest, or end_all=1";
     let (ended, what) = if let Some(text) = asked.get("end") {
         asked.only(&["zone", "end"])?;

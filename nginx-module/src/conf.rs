@@ -23,7 +23,8 @@ use crate::nginx::{add_cleanup, bytes, constant, fence, in_pool, text_in_pool};
 use crate::zone::Zone;
 use crate::{admin, module, page};
 
-type Value = *mut ngx_http_complex_value_t;
+/// Text with variables, as a directive has it; null when the directive is not there.
+pub(crate) type Value = *mut ngx_http_complex_value_t;
 
 const OK: *mut c_char = null_mut();
 /// `NGX_CONF_ERROR`: refused, and why was logged.

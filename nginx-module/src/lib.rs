@@ -14,7 +14,7 @@
 //! | `timer` | expiry |
 //! | `page`, `variables`, `status` | what is told |
 //! | `admin` | figures and control for the operator |
-//! | `nginx`, `clock`, `navigation` | the ground |
+//! | `nginx`, `clock`, `navigation`, `cookies` | the ground |
 //!
 //! Nothing unwinds into nginx: every callback runs behind `nginx::fence`. Nothing blocks: requests
 //! are decided without a lock, and the timer works in small pieces.
@@ -26,6 +26,7 @@ mod access;
 mod admin;
 mod clock;
 mod conf;
+mod cookies;
 mod filter;
 mod module;
 mod navigation;

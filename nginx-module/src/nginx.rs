@@ -147,27 +147,42 @@ impl<'r> Request<'r> {
         }
     }
 
-    /// The value of a request header, by its name in lower case.
+    /// The value of a request header; the first one if there are several.
     pub(crate) fn header(self, name: &[u8]) -> Option<&'r [u8]> {
-        // SAFETY: the request is live; a list's parts hold `nelts` elements each, of its one type.
-        unsafe {
-            let mut part: *const ngx_list_part_t = &raw const (*self.raw).headers_in.headers.part;
-            while !part.is_null() {
-                for at in 0..(*part).nelts {
+        self.headers(name).next()
+    }
+
+    /// The values of all request headers of this name, which is compared without regard to case.
+    pub(crate) fn headers(self, name: &[u8]) -> impl Iterator<Item = &'r [u8]> {
+        // SAFETY: the request is live.
+        let mut part: *const ngx_list_part_t = unsafe { &raw const (*self.raw).headers_in.headers.part };
+        let mut at = 0;
+        std::iter::from_fn(move || {
+            loop {
+                // SAFETY: a list's parts hold `nelts` elements each, of its one type, and live as long as
+                // the request.
+                unsafe {
+                    if at == part.as_ref()?.nelts {
+                        (part, at) = ((*part).next, 0);
+                        continue;
+                    }
                     let header = (*part).elts.cast::<ngx_table_elt_t>().add(at);
+                    at += 1;
                     if bytes((*header).key).eq_ignore_ascii_case(name) {
                         return Some(bytes((*header).value));
                     }
                 }
-                part = (*part).next;
             }
-        }
-        None
+        })
     }
 
-    /// Adds a header to the response.
+    /// Adds a header to the response. What would end the line, a client may have smuggled into a variable:
+    /// it becomes a space.
     pub(crate) fn add_header(self, name: &'static str, value: &[u8]) -> Option<*mut ngx_table_elt_t> {
         let value = text_in_pool(self.pool(), value)?;
+        // SAFETY: the text was made just now, and is nobody else's.
+        let text = unsafe { std::slice::from_raw_parts_mut(value.data, value.len) };
+        text.iter_mut().filter(|byte| byte.is_ascii_control()).for_each(|byte| *byte = b' ');
         // SAFETY: the request is live; `ngx_list_push` gives room for one element, which is all set here.
         unsafe {
             let header = ngx_list_push(&raw mut (*self.raw).headers_out.headers).cast::<ngx_table_elt_t>();

@@ -19,6 +19,8 @@ pub(crate) enum Status {
     Unknown,
     /// The request has no id.
     NoId,
+    /// The request has several values for the cookie that names its session.
+    AmbiguousId,
     /// The token's expiry cannot be read.
     TokenInvalid,
     /// The subject has as many sessions as the policy allows.
@@ -46,6 +48,7 @@ impl Status {
             Status::Ended(Cause::Binding) | Status::BindingMismatch => "BINDING_MISMATCH",
             Status::Unknown => "UNKNOWN",
             Status::NoId => "NO_ID",
+            Status::AmbiguousId => "AMBIGUOUS_ID",
             Status::TokenInvalid => "TOKEN_INVALID",
             Status::Limited => "LIMITED",
             Status::Full => "FULL",
@@ -69,6 +72,7 @@ impl Status {
             Status::Ended(Cause::Binding) | Status::BindingMismatch => "BINDING_MISMATCH_DRY_RUN",
             Status::Unknown => "UNKNOWN_DRY_RUN",
             Status::NoId => "NO_ID_DRY_RUN",
+            Status::AmbiguousId => "AMBIGUOUS_ID_DRY_RUN",
             Status::TokenInvalid => "TOKEN_INVALID_DRY_RUN",
             Status::Limited => "LIMITED_DRY_RUN",
             Status::Full => "FULL_DRY_RUN",

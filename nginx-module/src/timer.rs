@@ -44,7 +44,8 @@ pub(crate) unsafe extern "C" fn init_process(cycle: *mut ngx_cycle_t) -> ngx_int
         let log = (*cycle).log;
         fence(log, OK, || {
             let Some(main) = conf::of_cycle(cycle) else { return OK };
-            if main.zones.is_empty() {
+            // A single process lives through reloads, which may bring zones.
+            if main.zones.is_empty() && ngx_process == NGX_PROCESS_WORKER as usize {
                 return OK;
             }
             for zone in &main.zones {

@@ -33,6 +33,8 @@ const TAG: *mut c_void = std::ptr::without_provenance_mut(0x6375_7266_6577_0001)
 const RETRY_MS: u64 = 1000;
 /// Sessions looked at in one step while a policy's former change is being caught up with.
 const STEP: usize = 100_000;
+/// Such steps at the most: enough for the largest table.
+const STEPS: usize = 20_000;
 
 /// What a configuration leaves for the next one.
 #[repr(C)]
@@ -226,13 +228,15 @@ impl Zone {
             }
         };
         let set = |(name, policy): &(String, Policy)| {
-            let result = loop {
-                match table.set_policy(name, policy, clock::now(&table)) {
-                    // It changed so often that sessions are still being looked through: look through them.
-                    Err(PolicyError::Busy) => while table.advance(clock::now(&table), STEP).more {},
-                    result => break result,
+            let mut result = table.set_policy(name, policy, clock::now(&table));
+            for _ in 0..STEPS {
+                if result != Err(PolicyError::Busy) {
+                    break;
                 }
-            };
+                // It changed so often that sessions are still being looked through: look through them.
+                table.advance(clock::now(&table), STEP);
+                result = table.set_policy(name, policy, clock::now(&table));
+            }
             result
                 .inspect_err(|error| {
                     ngx_log_error!(

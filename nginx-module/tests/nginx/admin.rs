@@ -126,6 +126,10 @@ fn what_is_not_understood_changes_nothing() {
         assert_eq!(response.status, status, "{path}: {}", response.body);
         assert!(response.body.starts_with("{\"error\":\""), "{path}: {}", response.body);
     }
+    for site in ["cross-site", "same-site", "none"] {
+        let by_a_page = [("Origin", "https://elsewhere.example"), ("Sec-Fetch-Site", site)];
+        assert_eq!(request(nginx.site.address(), "POST", "/curfew?end_all=1", &by_a_page).unwrap().status, 403);
+    }
     assert_eq!(nginx.get("/curfew?end_all=1", &[]).status, 400, "reading changes nothing");
     assert_eq!(request(nginx.site.address(), "DELETE", "/curfew", &[]).unwrap().status, 405);
     assert_eq!(nginx.with_id("/", "a").status, 200);

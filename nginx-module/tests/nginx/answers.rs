@@ -54,6 +54,14 @@ fn a_browser_on_its_way_to_a_page_is_sent_to_the_login_and_a_program_is_told_401
 }
 
 #[test]
+fn nobody_smuggles_a_header_into_a_redirect() {
+    let nginx = start("curfew_deny_redirect /login?next=$uri;");
+    let response = nginx.get("/page%0d%0aX-Evil:1", PAGE);
+    assert_eq!((response.status, response.header("X-Evil")), (302, None));
+    assert!(response.header("Location").unwrap().ends_with("/login?next=/page  X-Evil:1"), "{response:?}");
+}
+
+#[test]
 fn an_error_page_is_shown_though_it_lies_in_a_guarded_place() {
     let nginx = start(
         "location /file { error_page 401 /login.html; proxy_pass http://$APP; }

@@ -97,8 +97,11 @@ fn a_region_file_is_the_workers_and_nobody_elses() {
     let nginx = Site::new().start(&with_path("idle=15m"));
     let meta = nginx.site.path("run/app.region").metadata().unwrap();
     assert_eq!(meta.mode() & 0o777, 0o600);
-    let worker = std::fs::metadata(format!("/proc/{}", nginx.workers()[0])).unwrap();
-    assert_eq!(meta.uid(), worker.uid());
+    // A worker changes its user after it was made.
+    eventually("it is the workers'", || {
+        let worker = std::fs::metadata(format!("/proc/{}", nginx.workers()[0])).unwrap();
+        meta.uid() == worker.uid()
+    });
 }
 
 #[test]

@@ -115,6 +115,7 @@ fn a_token_that_is_over_or_cannot_be_read_is_refused_and_not_ignored() {
     assert_eq!(with("").status, 200, "no token is no limit");
     let complaints = nginx.error_log().matches("curfew_expires is not a time").count();
     assert!((1..=3).contains(&complaints), "once for each worker: {complaints}");
+    assert_eq!(nginx.get("/logout", &[("Cookie", "sid=abc"), ("X-Exp", "tomorrow")]).verdict(), "LOGGED_OUT");
     let response = nginx.get("/login?sid=new", &[("X-Exp", "tomorrow")]);
     assert_eq!((response.status, response.header("Set-Cookie")), (401, None));
 }
