@@ -55,6 +55,13 @@ impl Owner {
         Ok(None)
     }
 
+    /// Whether another opener of the region is there, in this process or in another one.
+    #[cfg(not(loom))]
+    pub(crate) fn has_company(&self) -> bool {
+        // The byte of this owner is not reported: a lock does not conflict with its own holder.
+        self.file.as_ref().is_some_and(|file| (0..OWNERS).any(|number| is_byte_locked(file, number)))
+    }
+
     /// Whether the holder of `id` can still be at work.
     pub(crate) fn is_alive(&self, id: u64, words: &[Word]) -> bool {
         if id == self.id {

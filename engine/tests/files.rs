@@ -133,6 +133,28 @@ fn a_region_that_fits_a_number_of_bytes_is_the_largest_that_does() {
 }
 
 #[test]
+fn sessions_move_into_a_region_of_another_size_once_nobody_else_is_there() {
+    let (directory, path) = new_region();
+    let old = Table::create(&path, &Config { epoch: 77, ..Config::new(100) }).unwrap();
+    let policy = staff(&old);
+    let keys: Vec<Key> = (0..100).map(|number| old.key(&id(number))).collect();
+    for key in &keys {
+        old.start(*key, &Start::under(policy), at(0)).unwrap();
+    }
+    old.end(keys[0], Cause::Logout, at(5)).unwrap();
+    let other = Table::open(&path).unwrap();
+    assert!(old.has_company() && other.has_company());
+    drop(other);
+    assert!(!old.has_company());
+    let new = Table::create(&directory.path().join("new.region"), &old.config_for(1000)).unwrap();
+    assert_eq!(old.copy_into(&new, at(10)), Ok(100));
+    assert_eq!((new.epoch(), new.key(&id(7))), (77, keys[7]));
+    assert!(matches!(new.touch(keys[0], Binding::NONE, at(11)), Verdict::Ended(end) if end.cause == Cause::Logout));
+    assert!(keys[1..].iter().all(|key| matches!(new.touch(*key, Binding::NONE, at(11)), Verdict::Active(_))));
+    new.check().unwrap();
+}
+
+#[test]
 fn what_is_no_region_or_not_all_of_one_is_refused_by_name() {
     let (directory, path) = new_region();
     drop(Table::create(&path, &Config::new(100)).unwrap());

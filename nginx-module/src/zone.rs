@@ -160,21 +160,70 @@ impl Zone {
             (None, None) => Some(Table::create_memfd(&self.new_config()).map_err(ZoneError::Create)?),
         };
         let Some(fd) = fd else { return Ok(()) };
-        let capacity = Table::open_fd(fd.as_fd(), self.owner.get()).map_err(ZoneError::Open)?.stats().capacity;
-        if capacity != self.config.capacity {
-            ngx_log_error!(
-                NGX_LOG_WARN,
-                log,
-                "curfew: zone \"{}\" stays at {} sessions, the configuration says {}: a zone gets its size when it is \
-                 made; stop nginx{} and start it to change it",
-                self.name,
-                capacity,
-                self.config.capacity,
-                if self.path.is_some() { ", remove the file" } else { "" }
-            );
-        }
+        let table = Table::open_fd(fd.as_fd(), self.owner.get()).map_err(ZoneError::Open)?;
+        let fd = match &self.path {
+            _ if table.stats().capacity == self.config.capacity => fd,
+            Some(path) if !only_looks && !table.has_company() => self.resize(&table, path, log)?.unwrap_or(fd),
+            path => {
+                // Workers are using it.
+                self.warn_of_size(
+                    &table,
+                    log,
+                    if path.is_some() { "" } else { " (it has no path=, so it is empty then)" },
+                );
+                fd
+            }
+        };
         *self.fd.borrow_mut() = Some(fd);
         Ok(())
+    }
+
+    fn warn_of_size(&self, table: &Table, log: *mut ngx_log_t, aside: &str) {
+        ngx_log_error!(
+            NGX_LOG_WARN,
+            log,
+            "curfew: zone \"{}\" stays at {} sessions until nginx is started anew{}; the configuration says {}",
+            self.name,
+            table.stats().capacity,
+            aside,
+            self.config.capacity
+        );
+    }
+
+    /// Puts a file of the size that the configuration says in the place of one that nobody else uses, with
+    /// its sessions; `None` when they do not fit, and the old one stays.
+    fn resize(&self, old: &Table, path: &Path, log: *mut ngx_log_t) -> Result<Option<OwnedFd>, ZoneError> {
+        let mut unfinished = path.as_os_str().to_owned();
+        unfinished.push(".resized");
+        let unfinished = PathBuf::from(unfinished);
+        // What an nginx left there that was killed while it did this.
+        let _ = std::fs::remove_file(&unfinished);
+        let config = Config { owner: self.owner.get(), ..old.config_for(self.config.capacity) };
+        let moved = Table::create(&unfinished, &config).map_err(ZoneError::Create).and_then(|new| {
+            while old.advance(clock::now(old), STEP).more {}
+            Ok(old.copy_into(&new, clock::now(old)))
+        });
+        match moved {
+            Ok(Ok(sessions)) => {
+                std::fs::rename(&unfinished, path)
+                    .map_err(|error| ZoneError::System("cannot put it in place", error))?;
+                ngx_log_error!(
+                    NGX_LOG_NOTICE,
+                    log,
+                    "curfew: zone \"{}\" has room for {} sessions now; {} were moved over",
+                    self.name,
+                    self.config.capacity,
+                    sessions
+                );
+                open_file(path).map(Some)
+            }
+            Ok(Err(error)) => {
+                let _ = std::fs::remove_file(&unfinished);
+                self.warn_of_size(old, log, &format!(" with fewer sessions ({error})"));
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     fn new_config(&self) -> Config {
@@ -209,13 +258,7 @@ impl Zone {
             make_folder_of(path).map_err(|error| ZoneError::System("cannot make the folder of the region", error))?;
             Table::create(path, &self.new_config()).map_err(ZoneError::Create)?;
         }
-        let file: File = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_CLOEXEC)
-            .open(path)
-            .map_err(|error| ZoneError::System("cannot open the region", error))?;
-        Ok(Some(file.into()))
+        open_file(path).map(Some)
     }
 
     /// Tells the region what the configuration's policies say.
@@ -252,6 +295,13 @@ impl Zone {
         };
         *self.policies.borrow_mut() = policies.iter().map(set).collect();
     }
+}
+
+/// The descriptor that workers open the region by.
+fn open_file(path: &Path) -> Result<OwnedFd, ZoneError> {
+    let flags = nix::libc::O_NOFOLLOW | nix::libc::O_CLOEXEC;
+    let file: std::io::Result<File> = OpenOptions::new().read(true).write(true).custom_flags(flags).open(path);
+    file.map(OwnedFd::from).map_err(|error| ZoneError::System("cannot open the region", error))
 }
 
 /// The last folder of the path, which under /run has to be made after every boot.

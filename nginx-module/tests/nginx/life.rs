@@ -92,6 +92,35 @@ fn a_file_keeps_sessions_over_a_binary_upgrade() {
 }
 
 #[test]
+fn another_size_waits_for_a_start_and_loses_nobody() {
+    let sized = |size: &str| with_path("idle=15m lifetime=8h").replace("app:1m", &format!("app:{size}"));
+    let nginx = Site::new().start(&sized("1m"));
+    for number in 0..500 {
+        nginx.log_in(&format!("s{number}"));
+    }
+    nginx.with_id("/logout", "s0");
+    nginx.reload(&sized("4m"));
+    assert!(nginx.error_log().contains("until nginx is started anew"), "{}", nginx.error_log());
+    assert_eq!(nginx.with_id("/", "s1").status, 200);
+    let region = nginx.site.path("run/app.region");
+    let bytes = region.metadata().unwrap().len();
+    let nginx = nginx.stop().start(&sized("4m"));
+    assert!(nginx.error_log().contains("500 were moved over"), "{}", nginx.error_log());
+    assert!(region.metadata().unwrap().len() > 3 * bytes);
+    assert_eq!(nginx.with_id("/", "s0").verdict(), "LOGGED_OUT");
+    assert!((1..500).all(|number| nginx.with_id("/", &format!("s{number}")).status == 200));
+
+    let nginx = nginx.stop().start(&sized("128k"));
+    assert!(nginx.error_log().contains("with fewer sessions (the other region is full"), "{}", nginx.error_log());
+    assert!(
+        (1..500).all(|number| nginx.with_id("/", &format!("s{number}")).status == 200),
+        "too small: nobody is lost"
+    );
+    let names: Vec<_> = nginx.site.path("run").read_dir().unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(names, ["app.region"]);
+}
+
+#[test]
 fn a_region_file_is_the_workers_and_nobody_elses() {
     use std::os::unix::fs::MetadataExt;
     let nginx = Site::new().start(&with_path("idle=15m"));
