@@ -7,7 +7,7 @@ CURFEW := target/release/curfew
 DEMO := target/demo
 MODULE := target/release/ngx_http_curfew_module.so
 
-.PHONY: build demo setup test test-nginx-1.28 module soak loom fmt lint doc deny bench clean
+.PHONY: build demo setup test test-nginx-1.28 module soak soak-nginx loom fmt lint doc deny bench clean
 
 build:
 	$(CARGO) build --release --locked
@@ -47,6 +47,12 @@ test-nginx-1.28: setup
 		$(CARGO) build --locked -p curfew-nginx --target-dir target/with-nginx-1.28
 	NGINX_SOURCE_DIR=$(OTHER) NGINX_BUILD_DIR=$(OTHER)/objs CURFEW_NGINX=$(OTHER)/objs/nginx \
 		$(CARGO) test --locked -p curfew-nginx --target-dir target/with-nginx-1.28
+
+# Sessions, reloads and killed workers against a model, for CURFEW_SOAK_SECONDS.
+soak-nginx: setup
+	$(CARGO) build --locked -p curfew-nginx
+	CURFEW_SOAK_SECONDS=$${CURFEW_SOAK_SECONDS:-300} \
+		$(CARGO) test --locked -p curfew-nginx --test nginx soak -- --nocapture
 
 # The same for longer: more random histories, and threads that run for a minute.
 soak:

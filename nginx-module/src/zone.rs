@@ -199,9 +199,9 @@ impl Zone {
         // What an nginx left there that was killed while it did this.
         let _ = std::fs::remove_file(&unfinished);
         let config = Config { owner: self.owner.get(), ..old.config_for(self.config.capacity) };
-        let moved = Table::create(&unfinished, &config).map_err(ZoneError::Create).and_then(|new| {
+        let moved = Table::create(&unfinished, &config).map_err(ZoneError::Create).map(|new| {
             while old.advance(clock::now(old), STEP).more {}
-            Ok(old.copy_into(&new, clock::now(old)))
+            old.copy_into(&new, clock::now(old))
         });
         match moved {
             Ok(Ok(sessions)) => {
