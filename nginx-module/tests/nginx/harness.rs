@@ -369,6 +369,11 @@ impl Nginx {
     /// Puts another configuration into use and waits until the old workers are gone.
     pub(crate) fn reload(&self, http: &str) {
         self.site.configure(http);
+        self.reload_as_it_is();
+    }
+
+    /// Puts the configuration into use that was written already.
+    pub(crate) fn reload_as_it_is(&self) {
         let old = self.workers();
         self.signal(self.master(), Signal::SIGHUP);
         eventually("the old workers are gone", || {

@@ -2,7 +2,7 @@
 
 use nix::sys::signal::Signal;
 
-use crate::harness::{Site, eventually, request};
+use crate::harness::{Site, eventually, module, request};
 use crate::sessions::site;
 
 fn with_path(policy: &str) -> String {
@@ -45,6 +45,31 @@ fn a_reload_applies_a_changed_policy_to_living_sessions() {
     nginx.reload(&site("idle=15m lifetime=8h", ""));
     assert_eq!(nginx.with_id("/", "abc").verdict(), "LIFETIME_EXPIRED", "no policy brings it back");
     assert!(!nginx.error_log().contains("[emerg]"), "{}", nginx.error_log());
+}
+
+#[test]
+fn another_version_of_the_module_comes_in_by_a_reload_and_keeps_every_session() {
+    let http = site("idle=15m lifetime=8h", "");
+    let nginx = Site::new().start(&http);
+    nginx.log_in("stays");
+    nginx.log_in("gone");
+    nginx.with_id("/logout", "gone");
+    for number in 0..3 {
+        let next = nginx.site.path(&format!("curfew-{number}.so"));
+        std::fs::copy(module(), &next).unwrap();
+        nginx.site.configure(&http);
+        let text = nginx.log("nginx.conf").replace(&module().display().to_string(), &next.display().to_string());
+        std::fs::write(nginx.site.path("nginx.conf"), text).unwrap();
+        nginx.reload_as_it_is();
+        nginx.of_every_worker(|| {
+            assert_eq!(nginx.with_id("/", "gone").verdict(), "LOGGED_OUT");
+            let response = nginx.with_id("/", "stays");
+            assert_eq!(response.status, 200, "{}", response.verdict());
+            response.worker()
+        });
+        let maps = std::fs::read_to_string(format!("/proc/{}/maps", nginx.workers()[0])).unwrap();
+        assert!(maps.contains(&format!("curfew-{number}.so")), "it is the one that runs");
+    }
 }
 
 #[test]
