@@ -205,6 +205,22 @@ fn a_session_that_gets_a_new_id_keeps_its_age_and_the_old_id_serves_requests_und
 }
 
 #[test]
+fn a_page_is_sent_to_the_step_up_in_grace_and_to_the_login_otherwise() {
+    let nginx = start(
+        "idle=300ms grace=10m",
+        "location /app { error_page 401 = @denied; proxy_pass http://$APP; }
+         location @denied { curfew off;
+                            if ($curfew_status = GRACE) { return 302 /step-up?next=$request_uri; }
+                            return 302 /login?next=$request_uri; }",
+    );
+    nginx.log_in("abc");
+    eventually("it is in grace", || nginx.with_id("/session", "abc").body.contains("GRACE"));
+    let to = |id| nginx.with_id("/app/x?y=1", id).header("Location").unwrap_or_default().to_owned();
+    assert!(to("abc").ends_with("/step-up?next=/app/x?y=1"), "{}", to("abc"));
+    assert!(to("made-up").ends_with("/login?next=/app/x?y=1"), "{}", to("made-up"));
+}
+
+#[test]
 fn an_outer_check_is_the_signal_on_which_a_session_begins() {
     let nginx = start(
         "idle=15m",
