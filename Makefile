@@ -7,7 +7,7 @@ CURFEW := target/release/curfew
 DEMO := target/demo
 MODULE := target/release/ngx_http_curfew_module.so
 
-.PHONY: build demo setup test test-nginx-1.28 module soak soak-nginx loom fmt lint doc deny bench clean
+.PHONY: build demo setup test test-nginx-1.28 module soak soak-nginx loom fmt lint doc deny bench bench-nginx clean
 
 build:
 	$(CARGO) build --release --locked
@@ -82,6 +82,12 @@ bench:
 	target/release/curfew-bench touch
 	target/release/curfew-bench expire
 	target/release/curfew-bench fill
+
+# What the module costs in nginx, beside others. The first needs a quiet machine.
+bench-nginx: module
+	@./scripts/setup bench-nginx
+	bench/nginx/bench.py cpu
+	bench/nginx/bench.py instructions
 
 clean:
 	$(CARGO) clean

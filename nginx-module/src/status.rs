@@ -34,49 +34,39 @@ pub(crate) enum Status {
 impl Status {
     /// As variables and logs have it.
     pub(crate) fn name(self) -> &'static str {
-        match self {
-            Status::Active => "ACTIVE",
-            Status::Grace | Status::Reauthenticate => "GRACE",
-            Status::Ended(Cause::Idle) => "IDLE_EXPIRED",
-            Status::Ended(Cause::Lifetime) => "LIFETIME_EXPIRED",
-            Status::Ended(Cause::Token) => "TOKEN_EXPIRED",
-            Status::Ended(Cause::Logout) => "LOGGED_OUT",
-            Status::Ended(Cause::Revoked) => "REVOKED",
-            Status::Ended(Cause::Displaced) => "DISPLACED",
-            Status::Ended(Cause::Evicted) => "EVICTED",
-            Status::Ended(Cause::Rotated) => "ROTATED",
-            Status::Ended(Cause::Binding) | Status::BindingMismatch => "BINDING_MISMATCH",
-            Status::Unknown => "UNKNOWN",
-            Status::NoId => "NO_ID",
-            Status::AmbiguousId => "AMBIGUOUS_ID",
-            Status::TokenInvalid => "TOKEN_INVALID",
-            Status::Limited => "LIMITED",
-            Status::Full => "FULL",
-            Status::Error => "ERROR",
-        }
+        self.names().0
     }
 
     /// The same with the suffix of `curfew_dry_run`.
     pub(crate) fn dry_run_name(self) -> &'static str {
+        self.names().1
+    }
+
+    fn names(self) -> (&'static str, &'static str) {
+        macro_rules! both {
+            ($name:literal) => {
+                ($name, concat!($name, "_DRY_RUN"))
+            };
+        }
         match self {
-            Status::Active => "ACTIVE_DRY_RUN",
-            Status::Grace | Status::Reauthenticate => "GRACE_DRY_RUN",
-            Status::Ended(Cause::Idle) => "IDLE_EXPIRED_DRY_RUN",
-            Status::Ended(Cause::Lifetime) => "LIFETIME_EXPIRED_DRY_RUN",
-            Status::Ended(Cause::Token) => "TOKEN_EXPIRED_DRY_RUN",
-            Status::Ended(Cause::Logout) => "LOGGED_OUT_DRY_RUN",
-            Status::Ended(Cause::Revoked) => "REVOKED_DRY_RUN",
-            Status::Ended(Cause::Displaced) => "DISPLACED_DRY_RUN",
-            Status::Ended(Cause::Evicted) => "EVICTED_DRY_RUN",
-            Status::Ended(Cause::Rotated) => "ROTATED_DRY_RUN",
-            Status::Ended(Cause::Binding) | Status::BindingMismatch => "BINDING_MISMATCH_DRY_RUN",
-            Status::Unknown => "UNKNOWN_DRY_RUN",
-            Status::NoId => "NO_ID_DRY_RUN",
-            Status::AmbiguousId => "AMBIGUOUS_ID_DRY_RUN",
-            Status::TokenInvalid => "TOKEN_INVALID_DRY_RUN",
-            Status::Limited => "LIMITED_DRY_RUN",
-            Status::Full => "FULL_DRY_RUN",
-            Status::Error => "ERROR_DRY_RUN",
+            Status::Active => both!("ACTIVE"),
+            Status::Grace | Status::Reauthenticate => both!("GRACE"),
+            Status::Ended(Cause::Idle) => both!("IDLE_EXPIRED"),
+            Status::Ended(Cause::Lifetime) => both!("LIFETIME_EXPIRED"),
+            Status::Ended(Cause::Token) => both!("TOKEN_EXPIRED"),
+            Status::Ended(Cause::Logout) => both!("LOGGED_OUT"),
+            Status::Ended(Cause::Revoked) => both!("REVOKED"),
+            Status::Ended(Cause::Displaced) => both!("DISPLACED"),
+            Status::Ended(Cause::Evicted) => both!("EVICTED"),
+            Status::Ended(Cause::Rotated) => both!("ROTATED"),
+            Status::Ended(Cause::Binding) | Status::BindingMismatch => both!("BINDING_MISMATCH"),
+            Status::Unknown => both!("UNKNOWN"),
+            Status::NoId => both!("NO_ID"),
+            Status::AmbiguousId => both!("AMBIGUOUS_ID"),
+            Status::TokenInvalid => both!("TOKEN_INVALID"),
+            Status::Limited => both!("LIMITED"),
+            Status::Full => both!("FULL"),
+            Status::Error => both!("ERROR"),
         }
     }
 
