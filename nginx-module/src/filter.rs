@@ -71,8 +71,9 @@ fn count(request: Request<'_>, record: &mut Record) {
         return;
     };
     let verdict = table.touch(key, record.presented, record.arrived);
-    // It has passed; what this touch finds is for the next request.
-    judge(table, verdict, record);
+    // It has passed. If its session ended while the application was at work, nobody is told otherwise.
+    record.left = None;
+    record.status = Some(judge(table, verdict, record));
 }
 
 /// What becomes of a response whose session could not be begun or changed.

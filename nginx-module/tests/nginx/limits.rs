@@ -71,6 +71,21 @@ fn a_request_counts_from_when_it_arrived() {
 }
 
 #[test]
+fn a_session_that_ends_before_its_request_is_answered_is_said_to_have_ended() {
+    let nginx = start("idle=1s", "");
+    nginx.log_in("abc");
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| nginx.with_id("/?wait", "abc"));
+        eventually("the request is with the application", || !nginx.site.app.waiting.lock().unwrap().is_empty());
+        eventually("the session ends", || nginx.with_id("/session", "abc").body.contains("IDLE_EXPIRED"));
+        nginx.site.app.let_go();
+        let response = waiting.join().unwrap();
+        assert_eq!((response.status, response.verdict()), (200, "IDLE_EXPIRED"));
+    });
+    assert_eq!(nginx.with_id("/", "abc").status, 401);
+}
+
+#[test]
 fn a_session_that_is_bound_passes_only_with_what_it_is_bound_to() {
     let nginx = start("idle=15m", "curfew_binding $http_x_device;");
     nginx.get("/login?sid=abc", &[("X-Device", "phone")]);

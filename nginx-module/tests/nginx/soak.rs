@@ -105,7 +105,9 @@ fn client(number: u64, seed: u64, address: SocketAddr, stop: &AtomicBool, tally:
         }
         let (lives, has_ended) = (verdict == "ACTIVE", verdict == session.ended.unwrap_or("IDLE_EXPIRED"));
         assert!(lives || has_ended, "{}: {response:?}", session.id);
-        assert_eq!(response.status, if lives { 200 } else { 401 });
+        // A session may end while its request is with the application; then that one passes.
+        assert!(response.status == 200 || !lives, "{}: {response:?}", session.id);
+        assert!(response.status == 401 || !must_have_ended, "{}: {response:?}", session.id);
         assert!(lives || !must_live, "{} ended early, {:?} after its last use", session.id, after - session.last.0);
         assert!(!lives || !must_have_ended, "{} came back or lived on: {response:?}", session.id);
         let certain = if must_live || must_have_ended { &tally.right } else { &tally.in_doubt };
