@@ -63,6 +63,7 @@ fn reads_back(policy: &Policy) {
     policy.limits.validate().expect("a policy that was taken");
     let again = probe::spec(&as_spec(policy)).expect("a policy that was printed");
     assert_eq!(again.limits, policy.limits);
+    assert!(!policy.name.contains(char::is_control));
     assert!(again.name == policy.name || policy.name.contains([':', '=']));
     let again = probe::policies(&as_table(policy)).expect("a file of a policy that was printed");
     assert_eq!(again.len(), 1);

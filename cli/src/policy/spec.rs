@@ -15,16 +15,16 @@ pub(crate) fn parse(spec: &str) -> Result<Named, PolicyError> {
     let (name, from) = match spec.find([':', '=']) {
         Some(colon) if spec[colon..].starts_with(':') => {
             check_name(&spec[..colon]).map_err(|message| wrong(0..colon + 1, message))?;
-            (&spec[..colon], colon + 1)
+            (Some(&spec[..colon]), colon + 1)
         }
-        // Named by its words, however many they are.
-        _ => (spec, 0),
+        _ => (None, 0),
     };
     if spec[from..].is_empty() {
         return Err(wrong(whole, "the policy says nothing; write it like idle=15m,lifetime=8h".into()));
     }
 
     let mut draft = Draft::new();
+    let mut words_of_it = Vec::new();
     // Where a part of the text stands in it.
     let place = |part: &str| {
         let start = part.as_ptr().addr() - spec.as_ptr().addr();
@@ -49,8 +49,12 @@ pub(crate) fn parse(spec: &str) -> Result<Named, PolicyError> {
             };
             wrong(at, fault.message)
         })?;
+        words_of_it.push(format!("{word}={value}"));
     }
-    draft.finish(name.to_owned(), format!("--policy {spec}")).map_err(|message| wrong(from..spec.len(), message))
+    // Named by its words, however many they are, without the white space around them: what is left
+    // is known words and values, and can be shown anywhere.
+    let name = name.map_or_else(|| words_of_it.join(","), str::to_owned);
+    draft.finish(name, format!("--policy {spec}")).map_err(|message| wrong(from..spec.len(), message))
 }
 
 #[cfg(test)]
@@ -66,6 +70,7 @@ mod tests {
         assert_eq!(named.limits.grace_mode, GraceMode::Resume);
         assert_eq!(parse("idle=15m").unwrap().name, "idle=15m");
         assert_eq!(parse("staff: idle = 15m, lifetime = 8h").unwrap().limits.idle, Span::from_millis(900_000));
+        assert_eq!(parse("idle = 15m,lifetime=\r\n8h ").unwrap().name, "idle=15m,lifetime=8h");
         let long = "idle=15m,lifetime=8h,grace=2m,grace_mode=resume,max_per_subject=5,on_limit=end_oldest";
         assert_eq!(parse(long).unwrap().name, long);
     }
