@@ -23,7 +23,7 @@ fn clock(id: ClockId) -> Result<i64, Refusal> {
 
 /// # Safety
 /// `from` is null or a text that ends with a zero.
-unsafe fn path(from: *const c_char) -> Answer<PathBuf> {
+pub(crate) unsafe fn path(from: *const c_char) -> Answer<PathBuf> {
     // SAFETY: passed on.
     Ok(PathBuf::from(OsString::from_vec(unsafe { text(from, MOST_PATH) }?)))
 }

@@ -1,90 +1,6 @@
 /* What a program may do wrong, or do at a bad moment, and what it is told. Plain C against the library as
  * it is installed: abuse DIRECTORY, which must be empty. */
-#define _GNU_SOURCE
-#include <curfew.h>
-#include <errno.h>
-#include <fcntl.h>
-#include <pthread.h>
-#include <signal.h>
-#include <stdbool.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
-#define CHECK(condition)                                                                                     \
-  do {                                                                                                       \
-    if (!(condition)) {                                                                                      \
-      fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);                                        \
-      _exit(1);                                                                                              \
-    }                                                                                                        \
-  } while (0)
-#define ANSWERS(status, call)                                                                                \
-  do {                                                                                                       \
-    int32_t answer_ = (call);                                                                                \
-    if (answer_ != (status)) {                                                                               \
-      fprintf(stderr, "%s:%d: %s answered %s\n", __FILE__, __LINE__, #call, curfew_status_name(answer_));    \
-      _exit(1);                                                                                              \
-    }                                                                                                        \
-  } while (0)
-#define OK(call) ANSWERS(CURFEW_OK, call)
-
-static const char *directory;
-static const curfew_tick T = 1000;
-
-static char *path_of(const char *name) {
-  static char paths[4][4096];
-  static unsigned next;
-  char *path = paths[next++ % 4];
-  snprintf(path, sizeof paths[0], "%s/%s", directory, name);
-  return path;
-}
-
-static uint32_t set_policy(curfew_table table) {
-  curfew_policy policy = curfew_policy_init();
-  uint32_t number;
-  policy.idle_ms = 900000;
-  policy.lifetime_ms = 28800000;
-  OK(curfew_set_policy(table, "staff", &policy, T, NULL, &number));
-  return number;
-}
-
-static curfew_table create(const char *name) {
-  curfew_config config = curfew_config_init(1000);
-  curfew_table table;
-  if (name) OK(curfew_create(path_of(name), &config, NULL, &table));
-  else OK(curfew_create_private(&config, NULL, &table));
-  set_policy(table);
-  return table;
-}
-
-static curfew_key start(curfew_table table, const char *id) {
-  curfew_start_options options = curfew_start_options_init(0);
-  curfew_key key;
-  OK(curfew_derive_key(table, (const uint8_t *)id, strlen(id), &key));
-  OK(curfew_start(table, &key, &options, T, NULL));
-  return key;
-}
-
-static bool passes(curfew_table table, const curfew_key *key) {
-  curfew_verdict verdict = curfew_verdict_init();
-  OK(curfew_touch(table, key, 0, T, &verdict));
-  return verdict.passes;
-}
-
-/* Runs something in a forked child, which must end well. */
-static void in_child(void (*what)(void *), void *with) {
-  pid_t child = fork();
-  CHECK(child >= 0);
-  if (child == 0) {
-    what(with);
-    _exit(0);
-  }
-  int status;
-  CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0);
-}
+#include "check.h"
 
 static void null_pointers_are_told(void) {
   curfew_table table = create(NULL), other;
@@ -618,14 +534,6 @@ static void memory_that_the_caller_owns_is_shared_with_children(void) {
   munmap(lent.memory, lent.bytes);
 }
 
-static void change_byte(const char *path, off_t at) {
-  int fd = open(path, O_RDWR);
-  char byte;
-  CHECK(fd >= 0 && pread(fd, &byte, 1, at) == 1);
-  byte ^= 4;
-  CHECK(pwrite(fd, &byte, 1, at) == 1 && close(fd) == 0);
-}
-
 static void files_that_cannot_be_used_are_refused_by_name(void) {
   curfew_config config = curfew_config_init(1000);
   curfew_table table = create("file"), other;
@@ -705,13 +613,7 @@ static void header_and_library_are_of_one_version(void) {
 }
 
 int main(int count, char **arguments) {
-  CHECK(count == 2);
-  directory = arguments[1];
-  alarm(300); /* whatever hangs is broken */
-#define RUN(test)                                                                                            \
-  printf("%s\n", #test);                                                                                     \
-  fflush(stdout);                                                                                            \
-  test()
+  begin(count, arguments);
   RUN(header_and_library_are_of_one_version);
   RUN(null_pointers_are_told);
   RUN(what_is_out_of_range_is_told);
