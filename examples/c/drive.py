@@ -110,6 +110,10 @@ class Case(unittest.TestCase):
         cls.application = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Application)
         cls.application.daemon_threads = True
         threading.Thread(target=cls.application.serve_forever, daemon=True).start()
+        cls.start_proxy()
+
+    @classmethod
+    def start_proxy(cls):
         upstream = "127.0.0.1:%d" % cls.application.server_address[1]
         cls.proxy = subprocess.Popen(
             [*PROXY, "--region", cls.region, "--upstream", upstream, "--idle", str(cls.idle), "--capacity", "2000"],
@@ -118,14 +122,18 @@ class Case(unittest.TestCase):
         cls.port = int(re.fullmatch(r"listening on 127\.0\.0\.1:(\d+)\n", line)[1])
 
     @classmethod
-    def tearDownClass(cls):
+    def stop_proxy(cls):
         cls.proxy.terminate()
         status = cls.proxy.wait(LONG)
         cls.proxy.stdout.close()
-        cls.application.shutdown()
-        cls.application.server_close()
-        cls.directory.cleanup()
         assert status == 0, f"the proxy, or what checks it, ended with {status}"
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.addClassCleanup(cls.directory.cleanup)
+        cls.addClassCleanup(cls.application.server_close)
+        cls.addClassCleanup(cls.application.shutdown)
+        cls.stop_proxy()
 
     def connect(self):
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=LONG)
@@ -333,6 +341,27 @@ class OtherProcess(Case):
         self.assertEqual(self.tool("end-subject", "carol").stdout, "1\n")
         with self.assertRaises((http.client.IncompleteRead, ConnectionResetError)):
             response.read()
+
+
+class Snapshots(Case):
+    def test_sessions_survive_the_loss_of_their_region_in_a_larger_one(self):
+        alice, bob = self.login("alice"), self.login("bob")
+        file = os.path.join(self.directory.name, "app.snapshot")
+        self.assertEqual(self.tool("end-subject", "bob").stdout, "1\n")
+        self.assertIn("live=1 ended=1 ", self.tool("snapshot", file).stdout)
+        self.assertEqual(self.request(self.connect(), "GET", "/", sid=alice).status, 200)
+        refused = self.tool("restore", file)
+        self.assertEqual(refused.returncode, 2)
+        self.assertIn("exists", refused.stderr)
+        self.assertEqual(self.request(self.connect(), "GET", "/", sid=alice).status, 200)
+
+        self.stop_proxy()
+        os.remove(self.region)
+        self.assertRegex(self.tool("restore", file, "5000").stdout, r"^live=1 over=0 ended=1 downtime=\d+\n$")
+        self.start_proxy()
+        self.assertEqual(self.request(self.connect(), "GET", "/", sid=alice).whole, b"hello")
+        self.assertEqual(self.request(self.connect(), "GET", "/", sid=bob).whole, b"no session: revoked\n")
+        self.assertIn("capacity=5000 ", self.tool("stats").stdout)
 
 
 class Idle(Case):
