@@ -115,7 +115,7 @@ static inline void change_byte(const char *path, off_t at) {
 static inline void begin(int count, char **arguments) {
   CHECK(count == 2);
   directory = arguments[1];
-  alarm(300);
+  alarm(600);
 }
 
 #endif
