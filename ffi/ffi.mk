@@ -58,15 +58,19 @@ test-go: stage
 	$(GO_ENV) sh -c 'test -z "$$(gofmt -l . | tee /dev/stderr)" && go vet ./...'
 	$(GO_ENV) $(CGOCHECK) go test -race -count=1 ./...
 
-# Nanoseconds per touch through Go and through C; for a machine that does nothing else.
+# Nanoseconds per touch through the engine, C and Go, in one run; for a machine that does nothing else.
+# `make bench-ffi BENCH="--rounds 3 --sessions 1000"`.
 .PHONY: bench-ffi
 bench-ffi: stage
 	@./scripts/setup
-	@mkdir -p target/c
-	cc -std=c11 -O2 ffi/tests/c/bench.c -o target/c/bench \
+	@mkdir -p target/bench
+	$(CARGO) build --release --locked -p curfew-bench
+	cc -std=c11 -O2 ffi/bench/touch.c -o target/bench/c \
 	    $$(PKG_CONFIG_PATH=$(STAGE)/lib/pkgconfig pkg-config --cflags --libs curfew)
-	LD_LIBRARY_PATH=$(STAGE)/lib target/c/bench
-	$(GO_ENV) go test -run '^$$' -bench . ./...
+	$(GO_ENV) go build -o $(CURDIR)/target/bench/go ./internal/turns
+	LD_LIBRARY_PATH=$(STAGE)/lib ffi/bench/run $(BENCH) \
+	    "engine=target/release/curfew-bench turns --sessions {sessions} --touches {touches}" \
+	    "C=target/bench/c {sessions} {touches}" "Go=target/bench/go {sessions} {touches}"
 
 # Random calls under AddressSanitizer, guided by coverage; for as long as FUZZ_SECONDS says.
 FUZZ_SECONDS ?= 60
