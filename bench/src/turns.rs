@@ -21,7 +21,8 @@ pub struct Options {
     touches: usize,
 }
 
-/// Takes turns until its input ends. `touch` is one by one, a number is a batch of so many.
+/// Takes turns until its input ends. `touch` is one by one, `isolated` the same with each ended before the next begins, a
+/// number is a batch of so many.
 ///
 /// # Errors
 /// When the table cannot be made, a session was not there, or a line says something else.
@@ -37,6 +38,7 @@ pub fn run(options: &Options) -> Result<()> {
         let begin = processor_time()?;
         let there = match what.as_str() {
             "touch" => engine::<false>(&table, &drawn, now),
+            "isolated" => engine::<true>(&table, &drawn, now),
             size => engine_many(&table, &drawn, size.parse()?, now),
         };
         let took = (processor_time()? - begin) / options.touches as f64;
