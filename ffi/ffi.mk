@@ -74,13 +74,17 @@ bench-ffi: stage
 
 # Random calls under AddressSanitizer, guided by coverage; for as long as FUZZ_SECONDS says.
 FUZZ_SECONDS ?= 60
+FUZZ_VERBOSITY ?= 0
 FUZZ_FLAGS := -Zsanitizer=address -Cforce-frame-pointers --cfg fuzzing -Cpasses=sancov-module \
     -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
     -Cllvm-args=-sanitizer-coverage-pc-table
 
 .PHONY: fuzz-ffi
 fuzz-ffi:
-	@mkdir -p target/fuzz/corpus
+	@if ! $(CARGO) +nightly --version >/dev/null 2>&1; then \
+	    echo "FUZZING SKIPPED: there is no nightly toolchain (rustup toolchain install nightly)"; exit 0; fi; \
+	mkdir -p target/fuzz/corpus && \
 	RUSTFLAGS="$(FUZZ_FLAGS)" $(CARGO) +nightly run --release --manifest-path ffi/fuzz/Cargo.toml --bin calls \
 	    --target x86_64-unknown-linux-gnu --target-dir target/fuzz -- \
-	    -max_total_time=$(FUZZ_SECONDS) -max_len=4096 -timeout=60 -print_final_stats=1 -artifact_prefix=target/fuzz/ target/fuzz/corpus
+	    -max_total_time=$(FUZZ_SECONDS) -max_len=4096 -timeout=60 -print_final_stats=1 -verbosity=$(FUZZ_VERBOSITY) \
+	    -artifact_prefix=target/fuzz/ target/fuzz/corpus

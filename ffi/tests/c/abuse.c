@@ -563,6 +563,44 @@ static void files_that_cannot_be_used_are_refused_by_name(void) {
   ANSWERS(CURFEW_NOT_FOUND, curfew_create(path_of("no/such/directory"), &config, &error, &other));
 }
 
+static void open_as_another_version(void *with) {
+  struct lent *lent = with;
+  curfew_config config = curfew_config_init(1000);
+  curfew_table table = {0};
+  curfew_error error = curfew_error_init();
+  ANSWERS(CURFEW_OTHER_VERSION, curfew_open(path_of("versions"), &error, &table));
+  ANSWERS(CURFEW_OTHER_VERSION, curfew_open_or_create(path_of("versions"), &config, &error, &table));
+  ANSWERS(CURFEW_EXISTS, curfew_create(path_of("versions"), &config, &error, &table));
+  ANSWERS(CURFEW_OTHER_VERSION, curfew_open_in(lent->memory, lent->bytes, lent->locks, &error, &table));
+  CHECK(table.id == 0 && strstr(error.message, "layout version"));
+}
+
+/* The versions differ in the layout's number, which is all that either of them looks at. */
+static void a_process_with_another_version_is_refused_while_others_go_on(void) {
+  curfew_config config = curfew_config_init(1000);
+  struct lent lent = {.locks = path_of("versions.locks"), .parents = create("versions")};
+  curfew_table inside;
+  curfew_key key = start(lent.parents, "id");
+  OK(curfew_bytes_needed(&config, NULL, &lent.bytes));
+  lent.memory = mmap(NULL, lent.bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  CHECK(lent.memory != MAP_FAILED);
+  OK(curfew_create_in(lent.memory, lent.bytes, lent.locks, &config, NULL, &inside));
+  set_policy(inside);
+  lent.key = start(inside, "id");
+
+  change_byte(path_of("versions"), 8);
+  ((char *)lent.memory)[8] ^= 4;
+  in_child(open_as_another_version, &lent);
+  CHECK(passes(lent.parents, &key) && passes(inside, &lent.key));
+  OK(curfew_check(lent.parents, NULL));
+  change_byte(path_of("versions"), 8);
+  ((char *)lent.memory)[8] ^= 4;
+  in_child(open_lent_in_child, &(struct lent){lent.memory, lent.bytes, lent.locks, inside, lent.key});
+  OK(curfew_close(inside));
+  OK(curfew_close(lent.parents));
+  munmap(lent.memory, lent.bytes);
+}
+
 static void processes_agree_about_the_time(void) {
   curfew_table table = create("time"), other;
   curfew_tick first, second, third, expiry;
@@ -629,5 +667,6 @@ int main(int count, char **arguments) {
   RUN(a_child_that_lives_on_does_not_make_its_dead_parent_seem_alive);
   RUN(forks_at_any_moment_leave_parent_and_children_in_order);
   RUN(memory_that_the_caller_owns_is_shared_with_children);
+  RUN(a_process_with_another_version_is_refused_while_others_go_on);
   return 0;
 }
