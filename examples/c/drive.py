@@ -163,8 +163,10 @@ class Case(unittest.TestCase):
                 answer += part
             return answer
 
-    def tool(self, *arguments):
-        return subprocess.run([*SESSIONS, self.region, *arguments], capture_output=True, text=True, timeout=LONG)
+    def tool(self, *arguments, region=None, library=None):
+        environment = {**os.environ, "LD_LIBRARY_PATH": library} if library else None
+        command = [*SESSIONS, region or self.region, *arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=LONG, env=environment)
 
     def until(self, what):
         limit = time.monotonic() + LONG
@@ -362,6 +364,23 @@ class Snapshots(Case):
         self.assertEqual(self.request(self.connect(), "GET", "/", sid=alice).whole, b"hello")
         self.assertEqual(self.request(self.connect(), "GET", "/", sid=bob).whole, b"no session: revoked\n")
         self.assertIn("capacity=5000 ", self.tool("stats").stdout)
+
+
+@unittest.skipUnless("CURFEW_OTHER_VERSION" in os.environ, "there is no library of another version")
+class Versions(Case):
+    def test_a_process_with_another_version_is_refused_and_a_snapshot_leads_over(self):
+        other = os.environ["CURFEW_OTHER_VERSION"]
+        sid = self.login()
+        refused = self.tool("list", library=other)
+        self.assertEqual(refused.returncode, 2)
+        self.assertRegex(refused.stderr, r"layout version \d+, this program uses 9\d+")
+        self.assertEqual(self.request(self.connect(), "GET", "/", sid=sid).status, 200)
+
+        file, region = (os.path.join(self.directory.name, name) for name in ("app.snapshot", "upgraded.region"))
+        self.assertEqual(self.tool("snapshot", file).returncode, 0)
+        self.assertIn("live=1 ", self.tool("restore", file, region=region, library=other).stdout)
+        self.assertEqual(self.tool("list", region=region, library=other).stdout.count(" active "), 1)
+        self.assertRegex(self.tool("list", region=region).stderr, r"layout version 9\d+, this program uses \d+")
 
 
 class Idle(Case):
