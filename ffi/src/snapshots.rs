@@ -56,10 +56,10 @@ impl curfew_restored {
 /// A session whose start had returned and that was not ended is in it; one whose end had returned is not alive
 /// in it. Events and statistics are not in it, nor are ids. For regions whose time is `curfew_now`.
 ///
-/// Answers `CURFEW_OVERRUN` when sessions ended faster than they could be followed, `CURFEW_CLOCKS` when ticks
-/// were not taken from `curfew_now`; what the file system said is `CURFEW_NOT_FOUND`, `CURFEW_NO_SPACE` or
-/// `CURFEW_SYSTEM`. What is at `path` then is whole, and nearly always what was there before. `error` and
-/// `snapshotted` may be null.
+/// Answers `CURFEW_EXISTS` when the file at `path` is no snapshot, such as the region itself; `CURFEW_OVERRUN` when
+/// sessions ended faster than they could be followed; `CURFEW_CLOCKS` when ticks were not taken from `curfew_now`;
+/// `CURFEW_NOT_FOUND`, `CURFEW_NO_SPACE` or `CURFEW_SYSTEM` for what the file system said. What is at `path` then is
+/// whole, and nearly always what was there before. `error` and `snapshotted` may be null.
 ///
 /// # Safety
 /// `path` ends with a zero; `error` as everywhere; `snapshotted` as every output struct, or null.

@@ -197,6 +197,7 @@ impl From<SnapshotError> for Refusal {
         use curfew_status::*;
         let status = match &error {
             SnapshotError::Io { source, .. } => return Refusal::system(source, &error),
+            SnapshotError::Foreign { .. } => CURFEW_EXISTS,
             SnapshotError::Ahead { .. } => CURFEW_CLOCKS,
             SnapshotError::Overrun { .. } => CURFEW_OVERRUN,
             _ => CURFEW_SYSTEM,

@@ -18,8 +18,8 @@ type Snapshotted struct {
 }
 
 // Snapshot writes everything that the region holds to a file that outlives the machine's boot, while all others go
-// on. The file has mode 0600 and appears whole, in place of the last one, or not at all. Take one every few minutes,
-// and when going down; [Restore] is the way back.
+// on. The file has mode 0600 and appears whole, in place of the last one, or not at all; what is no snapshot is not
+// replaced ([ErrExists]). Take one every few minutes, and when going down; [Restore] is the way back.
 //
 // It is for tables whose time is [Now]: to one that was used with ticks of another clock it answers [ErrClocks].
 func (t *Table) Snapshot(path string) (Snapshotted, error) {

@@ -77,6 +77,9 @@ func TestARestoredRegionFileIsSharedAndNeverReplacesAnother(t *testing.T) {
 	must[int](t)(table.Start(key, curfew.Start{Policy: policy}, curfew.Now))
 	must[curfew.Snapshotted](t)(table.Snapshot(file))
 
+	if _, err := table.Snapshot(region); !errors.Is(err, curfew.ErrExists) {
+		t.Fatal(err)
+	}
 	_, _, err := curfew.Restore(file, region, curfew.RestoreOptions{})
 	if !errors.Is(err, curfew.ErrExists) || !errors.Is(err, fs.ErrExist) || !touch(t, table, key, curfew.Now).Passes {
 		t.Fatal(err)

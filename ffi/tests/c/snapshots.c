@@ -129,6 +129,12 @@ static void a_region_file_is_made_anew_and_never_replaced(void) {
   curfew_key key = start(table, "id"), more = start(table, "more");
   OK(curfew_snapshot(table, file, &error, NULL));
 
+  /* The wrong one of two paths. */
+  ANSWERS(CURFEW_EXISTS, curfew_snapshot(table, region, &error, NULL));
+  OK(curfew_open(region, NULL, &other));
+  OK(curfew_close(other));
+  other.id = 0;
+
   /* The old state is left: what is there, and what is in use. */
   ANSWERS(CURFEW_EXISTS, curfew_restore(file, region, NULL, &error, NULL, &other));
   CHECK(error.status == CURFEW_EXISTS && strstr(error.message, region) && other.id == 0);
