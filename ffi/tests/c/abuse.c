@@ -223,6 +223,37 @@ static void structs_of_other_versions_are_understood_and_sizes_that_no_version_h
   OK(curfew_close(table));
 }
 
+static void a_batch_of_any_size_is_answered_as_one_by_one(void) {
+  enum { MOST = 600 };
+  static const size_t sizes[] = {1, 15, 16, 17, 63, 64, 65, 255, 256, 257, MOST};
+  static curfew_verdict verdicts[MOST + 1];
+  curfew_table table = create(NULL);
+  curfew_key keys[MOST];
+  curfew_binding bindings[MOST];
+  for (size_t i = 0; i < MOST; i++) {
+    char id[16];
+    curfew_start_options options = curfew_start_options_init(0);
+    OK(curfew_derive_key(table, (const uint8_t *)id, (size_t)snprintf(id, sizeof id, "%zu", i), &keys[i]));
+    options.binding = i % 5 ? 0 : 7;
+    bindings[i] = i % 10 ? 0 : 7;
+    if (i % 3) OK(curfew_start(table, &keys[i], &options, T + i, NULL));
+    if (i % 7 == 1 && i % 3) OK(curfew_end(table, &keys[i], CURFEW_CAUSE_LOGOUT, T + i));
+  }
+  for (size_t nth = 0; nth < sizeof sizes / sizeof *sizes; nth++) {
+    size_t size = sizes[nth];
+    memset(verdicts, 7, sizeof verdicts);
+    verdicts[0].struct_size = sizeof verdicts[0];
+    OK(curfew_touch_many(table, keys, bindings, size, T + MOST, verdicts));
+    for (size_t i = 0; i < size; i++) {
+      curfew_verdict one = curfew_verdict_init();
+      OK(curfew_touch(table, &keys[i], bindings[i], T + MOST, &one));
+      CHECK(memcmp(&one, &verdicts[i], sizeof one) == 0);
+    }
+    CHECK(verdicts[size].passes == 0x07070707);
+  }
+  OK(curfew_close(table));
+}
+
 static void arguments_may_overlap_and_need_not_be_aligned(void) {
   curfew_table table = create(NULL);
   curfew_key key = start(table, "id");
@@ -656,6 +687,7 @@ int main(int count, char **arguments) {
   RUN(null_pointers_are_told);
   RUN(what_is_out_of_range_is_told);
   RUN(structs_of_other_versions_are_understood_and_sizes_that_no_version_has_are_told);
+  RUN(a_batch_of_any_size_is_answered_as_one_by_one);
   RUN(arguments_may_overlap_and_need_not_be_aligned);
   RUN(a_handle_that_was_closed_or_never_was_one_is_told);
   RUN(an_outside_thread_sees_every_end_exactly_once);
