@@ -76,10 +76,12 @@ SECONDS ?= 60
 fuzz:
 	@./scripts/setup fuzz
 	@./fuzz/run $(SECONDS)
+	@$(MAKE) --no-print-directory fuzz-ffi FUZZ_SECONDS=$(SECONDS)
 
 fmt:
 	$(CARGO) fmt --all --check
 	$(CARGO) fmt --check --manifest-path fuzz/Cargo.toml
+	$(CARGO) fmt --check --manifest-path ffi/fuzz/Cargo.toml
 
 lint:
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
@@ -92,6 +94,7 @@ deny:
 	@./scripts/setup deny
 	.tools/bin/cargo-deny check bans licenses sources
 	.tools/bin/cargo-deny --manifest-path fuzz/Cargo.toml --config deny.toml check bans licenses sources
+	.tools/bin/cargo-deny --manifest-path ffi/fuzz/Cargo.toml --config deny.toml check bans licenses sources
 
 # All figures of docs/performance.md that the engine is in; takes some minutes.
 bench:

@@ -58,25 +58,33 @@ test-go: stage
 	$(GO_ENV) sh -c 'test -z "$$(gofmt -l . | tee /dev/stderr)" && go vet ./...'
 	$(GO_ENV) $(CGOCHECK) go test -race -count=1 ./...
 
-# Nanoseconds per touch through Go and through C; for a machine that does nothing else.
+# Nanoseconds per touch through the engine, C and Go, in one run; for a machine that does nothing else.
+# `make bench-ffi BENCH="--rounds 3 --sessions 1000"`.
 .PHONY: bench-ffi
 bench-ffi: stage
 	@./scripts/setup
-	@mkdir -p target/c
-	cc -std=c11 -O2 ffi/tests/c/bench.c -o target/c/bench \
+	@mkdir -p target/bench
+	$(CARGO) build --release --locked -p curfew-bench
+	cc -std=c11 -O2 ffi/bench/touch.c -o target/bench/c \
 	    $$(PKG_CONFIG_PATH=$(STAGE)/lib/pkgconfig pkg-config --cflags --libs curfew)
-	LD_LIBRARY_PATH=$(STAGE)/lib target/c/bench
-	$(GO_ENV) go test -run '^$$' -bench . ./...
+	$(GO_ENV) go build -o $(CURDIR)/target/bench/go ./internal/turns
+	LD_LIBRARY_PATH=$(STAGE)/lib ffi/bench/run $(BENCH) \
+	    "engine=target/release/curfew-bench turns --sessions {sessions} --touches {touches}" \
+	    "C=target/bench/c {sessions} {touches}" "Go=target/bench/go {sessions} {touches}"
 
 # Random calls under AddressSanitizer, guided by coverage; for as long as FUZZ_SECONDS says.
 FUZZ_SECONDS ?= 60
+FUZZ_VERBOSITY ?= 0
 FUZZ_FLAGS := -Zsanitizer=address -Cforce-frame-pointers --cfg fuzzing -Cpasses=sancov-module \
     -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
     -Cllvm-args=-sanitizer-coverage-pc-table
 
 .PHONY: fuzz-ffi
 fuzz-ffi:
-	@mkdir -p target/fuzz/corpus
+	@if ! $(CARGO) +nightly --version >/dev/null 2>&1; then \
+	    echo "FUZZING SKIPPED: there is no nightly toolchain (rustup toolchain install nightly)"; exit 0; fi; \
+	mkdir -p target/fuzz/corpus && \
 	RUSTFLAGS="$(FUZZ_FLAGS)" $(CARGO) +nightly run --release --manifest-path ffi/fuzz/Cargo.toml --bin calls \
 	    --target x86_64-unknown-linux-gnu --target-dir target/fuzz -- \
-	    -max_total_time=$(FUZZ_SECONDS) -max_len=4096 -timeout=60 -print_final_stats=1 -artifact_prefix=target/fuzz/ target/fuzz/corpus
+	    -max_total_time=$(FUZZ_SECONDS) -max_len=4096 -timeout=60 -print_final_stats=1 -verbosity=$(FUZZ_VERBOSITY) \
+	    -artifact_prefix=target/fuzz/ target/fuzz/corpus

@@ -8,6 +8,7 @@ pub mod limit;
 pub mod report;
 pub mod sessions;
 pub mod touch;
+pub mod turns;
 
 /// What can go wrong here is reported and nothing else is done about it.
 pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;

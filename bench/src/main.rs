@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use curfew_bench::{expire, fill, touch};
+use curfew_bench::{expire, fill, touch, turns};
 
 /// Measures the engine on this machine and prints Markdown tables
 #[derive(Parser, Debug)]
@@ -21,6 +21,8 @@ enum Command {
     Expire(expire::Options),
     /// Creating, filling, touching and emptying a table, and its memory
     Fill(fill::Options),
+    /// Touches on demand, for `make bench-ffi`
+    Turns(turns::Options),
 }
 
 fn main() -> ExitCode {
@@ -28,6 +30,7 @@ fn main() -> ExitCode {
         Command::Touch(options) => touch::run(&options),
         Command::Expire(options) => expire::run(&options),
         Command::Fill(options) => fill::run(&options),
+        Command::Turns(options) => turns::run(&options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

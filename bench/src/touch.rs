@@ -16,7 +16,7 @@ use crate::sessions::{UNBOUND, draws, keys, lasting, table};
 use crate::{Result, sessions};
 
 /// `now` moves on by a millisecond after so many touches, so that touches store as often as in life.
-const A_MILLISECOND: usize = 1000;
+pub(crate) const A_MILLISECOND: usize = 1000;
 
 #[derive(clap::Args, Debug)]
 pub struct Options {
@@ -205,7 +205,7 @@ fn touch_all(field: &Field, share: &Share, who: Who, now: u64) -> usize {
 }
 
 #[inline(never)]
-fn engine<const ALONE: bool>(table: &Table, keys: &[Key], now: u64) -> usize {
+pub(crate) fn engine<const ALONE: bool>(table: &Table, keys: &[Key], now: u64) -> usize {
     let mut active = 0;
     for (nth, keys) in keys.chunks(A_MILLISECOND).enumerate() {
         let now = Tick::from_millis(now + nth as u64);
@@ -223,7 +223,7 @@ fn engine<const ALONE: bool>(table: &Table, keys: &[Key], now: u64) -> usize {
 }
 
 #[inline(never)]
-fn engine_many(table: &Table, keys: &[Key], size: usize, now: u64) -> usize {
+pub(crate) fn engine_many(table: &Table, keys: &[Key], size: usize, now: u64) -> usize {
     let mut batch = vec![Batched::new(keys[0], UNBOUND); size];
     let mut active = 0;
     for (nth, keys) in keys.chunks(size).enumerate() {

@@ -1,6 +1,7 @@
 //! Every command runs to its end on a table of a few sessions and says what it promises.
 
-use std::process::Command;
+use std::io::Write;
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
@@ -40,6 +41,24 @@ fn fill_begins_and_ends_with_an_empty_table() {
     let (text, json) = figures(&["fill", "--sessions", "3000", "--rounds", "2"]);
     assert_eq!(json["figures"]["sessions"], 3000);
     assert!(text.contains("forget all"), "{text}");
+}
+
+#[test]
+fn turns_are_taken_on_demand() {
+    let mut run = Command::new(env!("CARGO_BIN_EXE_curfew-bench"))
+        .args(["turns", "--sessions", "500", "--touches", "1001"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    run.stdin.take().unwrap().write_all(b"touch\nisolated\n16\n").unwrap();
+    let run = run.wait_with_output().unwrap();
+    assert!(run.status.success());
+    let text = String::from_utf8(run.stdout).unwrap();
+    let (ready, figures) = text.split_once('\n').unwrap();
+    assert_eq!(ready, "ready");
+    let figures: Vec<f64> = figures.lines().map(|line| line.parse().unwrap()).collect();
+    assert!(figures.len() == 3 && figures.iter().all(|figure| *figure > 0.0), "{text}");
 }
 
 #[test]

@@ -342,6 +342,12 @@ pub enum SnapshotError {
         /// What it said.
         source: io::Error,
     },
+    /// There is a file at its path that is no snapshot. It was not touched.
+    #[error("{} is no snapshot, and is not replaced by one: name another file, or remove it first", path.display())]
+    Foreign {
+        /// Where.
+        path: PathBuf,
+    },
     /// Sessions were active much later than the moment of the snapshot: ticks are not taken from
     /// the clock that the moment was read from, and a snapshot could not tell how old they are.
     #[error(

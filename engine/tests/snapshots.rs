@@ -83,7 +83,7 @@ fn small() -> Table {
 fn a_snapshot_is_readable_by_its_owner_only_and_replaces_the_last_one_whole() {
     let (folder, path) = place();
     let table = small();
-    std::fs::write(&path, "something older").unwrap();
+    std::fs::write(&path, "curfsnp\nbut of another time, and open to all").unwrap();
     let written = table.snapshot(&path, &TAKEN).unwrap();
     let meta = path.metadata().unwrap();
     assert_eq!((meta.permissions().mode() & 0o777, meta.len()), (0o600, written.bytes));
@@ -101,6 +101,29 @@ fn no_id_and_no_name_is_in_a_snapshot() {
     let bytes = std::fs::read(&path).unwrap();
     for word in [&b"alice"[..], b"card", &5_u64.to_le_bytes()] {
         assert!(!bytes[24..].windows(word.len()).any(|window| window == word) || word[0] == 5);
+    }
+}
+
+#[test]
+fn a_snapshot_replaces_nothing_but_a_snapshot() {
+    let folder = tempfile::tempdir().unwrap();
+    let (region, path) = (folder.path().join("app.region"), folder.path().join("app.snapshot"));
+    let table = Table::create(&region, &Config::new(40)).unwrap();
+    // The wrong one of two paths.
+    let refused = table.snapshot(&region, &TAKEN).unwrap_err();
+    assert!(
+        matches!(refused, SnapshotError::Foreign { .. }) && refused.to_string().contains("app.region"),
+        "{refused}"
+    );
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing unfinished is left behind");
+    Table::open(&region).unwrap();
+
+    // A snapshot is replaced whatever became of it, and so is a file in which there is nothing.
+    for whole in [true, false] {
+        table.snapshot(&path, &TAKEN).unwrap();
+        std::fs::write(&path, &std::fs::read(&path).unwrap()[..if whole { 100 } else { 0 }]).unwrap();
+        table.snapshot(&path, &TAKEN).unwrap();
+        Snapshot::open(&path).unwrap();
     }
 }
 

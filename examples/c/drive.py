@@ -110,6 +110,10 @@ class Case(unittest.TestCase):
         cls.application = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Application)
         cls.application.daemon_threads = True
         threading.Thread(target=cls.application.serve_forever, daemon=True).start()
+        cls.start_proxy()
+
+    @classmethod
+    def start_proxy(cls):
         upstream = "127.0.0.1:%d" % cls.application.server_address[1]
         cls.proxy = subprocess.Popen(
             [*PROXY, "--region", cls.region, "--upstream", upstream, "--idle", str(cls.idle), "--capacity", "2000"],
@@ -118,14 +122,18 @@ class Case(unittest.TestCase):
         cls.port = int(re.fullmatch(r"listening on 127\.0\.0\.1:(\d+)\n", line)[1])
 
     @classmethod
-    def tearDownClass(cls):
+    def stop_proxy(cls):
         cls.proxy.terminate()
         status = cls.proxy.wait(LONG)
         cls.proxy.stdout.close()
-        cls.application.shutdown()
-        cls.application.server_close()
-        cls.directory.cleanup()
         assert status == 0, f"the proxy, or what checks it, ended with {status}"
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.addClassCleanup(cls.directory.cleanup)
+        cls.addClassCleanup(cls.application.server_close)
+        cls.addClassCleanup(cls.application.shutdown)
+        cls.stop_proxy()
 
     def connect(self):
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=LONG)
@@ -155,8 +163,10 @@ class Case(unittest.TestCase):
                 answer += part
             return answer
 
-    def tool(self, *arguments):
-        return subprocess.run([*SESSIONS, self.region, *arguments], capture_output=True, text=True, timeout=LONG)
+    def tool(self, *arguments, region=None, library=None):
+        environment = {**os.environ, "LD_LIBRARY_PATH": library} if library else None
+        command = [*SESSIONS, region or self.region, *arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=LONG, env=environment)
 
     def until(self, what):
         limit = time.monotonic() + LONG
@@ -333,6 +343,44 @@ class OtherProcess(Case):
         self.assertEqual(self.tool("end-subject", "carol").stdout, "1\n")
         with self.assertRaises((http.client.IncompleteRead, ConnectionResetError)):
             response.read()
+
+
+class Snapshots(Case):
+    def test_sessions_survive_the_loss_of_their_region_in_a_larger_one(self):
+        alice, bob = self.login("alice"), self.login("bob")
+        file = os.path.join(self.directory.name, "app.snapshot")
+        self.assertEqual(self.tool("end-subject", "bob").stdout, "1\n")
+        self.assertIn("live=1 ended=1 ", self.tool("snapshot", file).stdout)
+        self.assertEqual(self.request(self.connect(), "GET", "/", sid=alice).status, 200)
+        refused = self.tool("restore", file)
+        self.assertEqual(refused.returncode, 2)
+        self.assertIn("exists", refused.stderr)
+        self.assertEqual(self.request(self.connect(), "GET", "/", sid=alice).status, 200)
+
+        self.stop_proxy()
+        os.remove(self.region)
+        self.assertRegex(self.tool("restore", file, "5000").stdout, r"^live=1 over=0 ended=1 downtime=\d+\n$")
+        self.start_proxy()
+        self.assertEqual(self.request(self.connect(), "GET", "/", sid=alice).whole, b"hello")
+        self.assertEqual(self.request(self.connect(), "GET", "/", sid=bob).whole, b"no session: revoked\n")
+        self.assertIn("capacity=5000 ", self.tool("stats").stdout)
+
+
+@unittest.skipUnless("CURFEW_OTHER_VERSION" in os.environ, "there is no library of another version")
+class Versions(Case):
+    def test_a_process_with_another_version_is_refused_and_a_snapshot_leads_over(self):
+        other = os.environ["CURFEW_OTHER_VERSION"]
+        sid = self.login()
+        refused = self.tool("list", library=other)
+        self.assertEqual(refused.returncode, 2)
+        self.assertRegex(refused.stderr, r"layout version \d+, this program uses 9\d+")
+        self.assertEqual(self.request(self.connect(), "GET", "/", sid=sid).status, 200)
+
+        file, region = (os.path.join(self.directory.name, name) for name in ("app.snapshot", "upgraded.region"))
+        self.assertEqual(self.tool("snapshot", file).returncode, 0)
+        self.assertIn("live=1 ", self.tool("restore", file, region=region, library=other).stdout)
+        self.assertEqual(self.tool("list", region=region, library=other).stdout.count(" active "), 1)
+        self.assertRegex(self.tool("list", region=region).stderr, r"layout version 9\d+, this program uses \d+")
 
 
 class Idle(Case):

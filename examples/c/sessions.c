@@ -5,11 +5,15 @@
  *   sessions REGION stats
  *   sessions REGION end KEY              one session, by the key that list shows
  *   sessions REGION end-subject NAME     all sessions of a user
+ *   sessions REGION snapshot FILE        everything, for after a reboot; the proxy goes on meanwhile
+ *   sessions REGION restore FILE [CAPACITY]
+ *                                        makes the region from that, larger if need be; the proxy is not running
  *
  * Exits with 0 if done, 1 if there was nothing to end, 2 if it could not. */
 #include <curfew.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static int failed(const char *what, const char *why) {
@@ -93,12 +97,38 @@ static int end_subject(curfew_table table, const char *name, curfew_tick now) {
   return ended > 0 ? 0 : 1;
 }
 
+static int snapshot(curfew_table table, const char *file) {
+  curfew_error error = curfew_error_init();
+  curfew_snapshotted written = curfew_snapshotted_init();
+  if (curfew_snapshot(table, file, &error, &written) != CURFEW_OK) return failed(file, error.message);
+  printf("live=%" PRIu64 " ended=%" PRIu64 " bytes=%" PRIu64 "\n", written.live, written.ended, written.bytes);
+  return 0;
+}
+
+static int restore(const char *region, const char *file, const char *capacity) {
+  curfew_table table;
+  curfew_error error = curfew_error_init();
+  curfew_restored restored = curfew_restored_init();
+  curfew_restore_options options = curfew_restore_options_init();
+  if (capacity) options.capacity = strtoull(capacity, NULL, 10);
+  if (curfew_restore(file, region, &options, &error, &restored, &table) != CURFEW_OK)
+    return failed(file, error.message);
+  printf("live=%" PRIu64 " over=%" PRIu64 " ended=%" PRIu64 " downtime=%" PRIu64 "\n", restored.live, restored.over,
+         restored.ended, restored.downtime_ms);
+  curfew_close(table);
+  return 0;
+}
+
 int main(int count, char **arguments) {
   curfew_table table;
   curfew_tick now;
   curfew_error error = curfew_error_init();
   int result = 2;
-  if (count < 3) return failed("usage", "sessions REGION list | events | stats | end KEY | end-subject NAME");
+  if (count < 3)
+    return failed("usage", "sessions REGION list | events | stats | end KEY | end-subject NAME | snapshot FILE | "
+                           "restore FILE [CAPACITY]");
+  if (!strcmp(arguments[2], "restore") && (count == 4 || count == 5))
+    return restore(arguments[1], arguments[3], count == 5 ? arguments[4] : NULL);
   if (curfew_open(arguments[1], &error, &table) != CURFEW_OK) return failed(arguments[1], error.message);
   curfew_status status = curfew_now(table, &now);
   if (status != CURFEW_OK) result = refused("now", status);
@@ -107,6 +137,7 @@ int main(int count, char **arguments) {
   else if (!strcmp(arguments[2], "stats") && count == 3) result = stats(table);
   else if (!strcmp(arguments[2], "end") && count == 4) result = end(table, arguments[3], now);
   else if (!strcmp(arguments[2], "end-subject") && count == 4) result = end_subject(table, arguments[3], now);
+  else if (!strcmp(arguments[2], "snapshot") && count == 4) result = snapshot(table, arguments[3]);
   else result = failed(arguments[2], "no such thing to do");
   curfew_close(table);
   return result;

@@ -131,10 +131,7 @@ fn watch_forks() -> Result<(), Refusal> {
 }
 
 /// Opens a table and gives it a handle.
-pub(crate) fn open<E>(make: impl FnOnce() -> Result<Table, E>) -> Result<curfew_table, Refusal>
-where
-    Refusal: From<E>,
-{
+pub(crate) fn open(make: impl FnOnce() -> Result<Table, Refusal>) -> Result<curfew_table, Refusal> {
     let full = || Refusal::new(curfew_status::CURFEW_TOO_MANY_TABLES, format!("{PLACES} tables are open already"));
     // Before our lock: it takes one that a fork holds while its handler waits for ours.
     watch_forks()?;
@@ -233,7 +230,7 @@ mod tests {
     use super::*;
 
     fn opened() -> curfew_table {
-        open(|| Table::private(&Config::new(10))).ok().unwrap()
+        open(|| Ok(Table::private(&Config::new(10))?)).ok().unwrap()
     }
 
     #[test]

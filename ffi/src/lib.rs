@@ -10,8 +10,6 @@
 //! - `status.rs`, `names.rs`: the numbers, which never change meaning, and their names.
 //! - `types.rs`: the structs; they only ever grow at their ends.
 //! - the others: one group of functions each.
-//!
-//! Snapshots will be a group of their own, with the statuses from 80 on.
 
 #![deny(missing_docs)]
 // C's names, as the header has them.
@@ -37,6 +35,8 @@ mod list;
 
 mod events;
 
+mod snapshots;
+
 pub use events::*;
 pub use handles::curfew_table;
 pub use list::*;
@@ -44,6 +44,7 @@ pub use names::*;
 pub use policies::*;
 pub use region::*;
 pub use sessions::*;
+pub use snapshots::*;
 pub use status::curfew_status;
 pub use touch::*;
 pub use types::*;

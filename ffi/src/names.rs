@@ -85,6 +85,12 @@ statuses! {
     65 c"unknown_session" c"no session has this key",
     66 c"rotated_already" c"the key was rotated a moment ago",
     67 c"key_taken" c"the new key belongs to a session",
+    80 c"not_a_snapshot" c"this is not a Curfew snapshot",
+    81 c"snapshot_version" c"the snapshot was made by a version of Curfew with another format",
+    82 c"snapshot_truncated" c"the snapshot is not as long as it says, or too short to be one",
+    83 c"snapshot_damaged" c"the snapshot is damaged",
+    84 c"clocks" c"the clocks cannot tell how long ago the snapshot was taken: set them, or state it",
+    85 c"overrun" c"sessions ended faster than a snapshot could follow: try again when it is quieter",
 }
 
 pub(crate) fn status_text(number: i32) -> &'static CStr {

@@ -23,7 +23,7 @@ fn clock(id: ClockId) -> Result<i64, Refusal> {
 
 /// # Safety
 /// `from` is null or a text that ends with a zero.
-unsafe fn path(from: *const c_char) -> Answer<PathBuf> {
+pub(crate) unsafe fn path(from: *const c_char) -> Answer<PathBuf> {
     // SAFETY: passed on.
     Ok(PathBuf::from(OsString::from_vec(unsafe { text(from, MOST_PATH) }?)))
 }
@@ -46,6 +46,25 @@ unsafe fn config(from: *const curfew_config) -> Result<Config, Refusal> {
         epoch,
         huge_pages: config.flags & CURFEW_HUGE_PAGES != 0,
     })
+}
+
+/// Opens a table, or says why not: what all that open one have in common.
+///
+/// # Safety
+/// `error` is null or a struct that can be written; `table` is null or can be written.
+unsafe fn opened(
+    error: *mut curfew_error,
+    table: *mut curfew_table,
+    make: impl FnOnce() -> Result<Table, Refusal>,
+) -> curfew_status {
+    // SAFETY: passed on.
+    unsafe {
+        explained(error, || {
+            let output = Output::new(table)?;
+            output.set(handles::open(make)?);
+            Ok(())
+        })
+    }
 }
 
 /// Bytes of a region with this configuration, for memory that you provide (`curfew_create_in`).
@@ -83,14 +102,7 @@ pub unsafe extern "C" fn curfew_create_private(
     table: *mut curfew_table,
 ) -> curfew_status {
     // SAFETY: as the header asks.
-    unsafe {
-        explained(error, || {
-            let output = Output::new(table)?;
-            let config = self::config(config)?;
-            output.set(handles::open(|| Table::private(&config))?);
-            Ok(())
-        })
-    }
+    unsafe { opened(error, table, || Ok(Table::private(&self::config(config)?)?)) }
 }
 
 /// Creates a region file at `path`, with mode 0600, which other processes of this user can open. The
@@ -109,14 +121,7 @@ pub unsafe extern "C" fn curfew_create(
     table: *mut curfew_table,
 ) -> curfew_status {
     // SAFETY: as the header asks.
-    unsafe {
-        explained(error, || {
-            let output = Output::new(table)?;
-            let (path, config) = (self::path(path)?, self::config(config)?);
-            output.set(handles::open(|| Table::create(&path, &config))?);
-            Ok(())
-        })
-    }
+    unsafe { opened(error, table, || Ok(Table::create(&self::path(path)?, &self::config(config)?)?)) }
 }
 
 /// Opens the region file at `path`, which another process has created, or this one before.
@@ -134,14 +139,7 @@ pub unsafe extern "C" fn curfew_open(
     table: *mut curfew_table,
 ) -> curfew_status {
     // SAFETY: as the header asks.
-    unsafe {
-        explained(error, || {
-            let output = Output::new(table)?;
-            let path = self::path(path)?;
-            output.set(handles::open(|| Table::open(&path))?);
-            Ok(())
-        })
-    }
+    unsafe { opened(error, table, || Ok(Table::open(&self::path(path)?)?)) }
 }
 
 /// Opens the region file at `path`, or creates it when there is none. Of several processes that do
@@ -159,14 +157,7 @@ pub unsafe extern "C" fn curfew_open_or_create(
     table: *mut curfew_table,
 ) -> curfew_status {
     // SAFETY: as the header asks.
-    unsafe {
-        explained(error, || {
-            let output = Output::new(table)?;
-            let (path, config) = (self::path(path)?, self::config(config)?);
-            output.set(handles::open(|| Table::open_or_create(&path, &config))?);
-            Ok(())
-        })
-    }
+    unsafe { opened(error, table, || Ok(Table::open_or_create(&self::path(path)?, &self::config(config)?)?)) }
 }
 
 /// Creates a region in memory that you own: `bytes` bytes at `memory`, aligned to 64, at least as
@@ -197,13 +188,10 @@ pub unsafe extern "C" fn curfew_create_in(
 ) -> curfew_status {
     // SAFETY: as the header asks.
     unsafe {
-        explained(error, || {
-            let output = Output::new(table)?;
-            let lent = lent(memory, bytes)?;
-            let config = self::config(config)?;
+        opened(error, table, || {
+            let (lent, config) = (lent(memory, bytes)?, self::config(config)?);
             let locks = if lock_path.is_null() { None } else { Some(path(lock_path)?) };
-            output.set(handles::open(|| Table::create_in(&lent, locks.as_deref(), &config))?);
-            Ok(())
+            Ok(Table::create_in(&lent, locks.as_deref(), &config)?)
         })
     }
 }
@@ -226,15 +214,7 @@ pub unsafe extern "C" fn curfew_open_in(
     table: *mut curfew_table,
 ) -> curfew_status {
     // SAFETY: as the header asks.
-    unsafe {
-        explained(error, || {
-            let output = Output::new(table)?;
-            let lent = lent(memory, bytes)?;
-            let locks = path(lock_path)?;
-            output.set(handles::open(|| Table::open_in(&lent, &locks))?);
-            Ok(())
-        })
-    }
+    unsafe { opened(error, table, || Ok(Table::open_in(&lent(memory, bytes)?, &path(lock_path)?)?)) }
 }
 
 /// # Safety

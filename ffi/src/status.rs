@@ -2,7 +2,10 @@
 
 use std::io;
 
-use curfew_engine::{ChangeError, CreateError, OpenError, PolicyError, RotateError, StartError};
+use curfew_engine::{
+    ChangeError, CreateError, OpenError, PolicyError, RestoreError, RotateError, SnapshotError, SnapshotOpenError,
+    StartError,
+};
 
 /// What a function answers. `CURFEW_OK` is zero; the numbers never change meaning, and later
 /// versions may add some. Outputs are written if and only if the answer is `CURFEW_OK`.
@@ -46,7 +49,8 @@ pub enum curfew_status {
     CURFEW_DAMAGED = 25,
     /// The file is a link, another user's, or others can read or write it.
     CURFEW_UNSAFE_FILE = 26,
-    /// The region is from before this machine's last boot: its times mean nothing now.
+    /// The region is from before this machine's last boot: its times mean nothing now. Remove it, and restore a
+    /// snapshot.
     CURFEW_OTHER_BOOT = 27,
     /// As many processes have the region open as there can be.
     CURFEW_TOO_MANY_PROCESSES = 28,
@@ -89,6 +93,19 @@ pub enum curfew_status {
     CURFEW_ROTATED_ALREADY = 66,
     /// The new key belongs to a session, live or ended.
     CURFEW_KEY_TAKEN = 67,
+
+    /// This is something else than a snapshot.
+    CURFEW_NOT_A_SNAPSHOT = 80,
+    /// The snapshot was made by a version of Curfew with another format.
+    CURFEW_SNAPSHOT_VERSION = 81,
+    /// The snapshot is not as long as it says; or it is too short to be one.
+    CURFEW_SNAPSHOT_TRUNCATED = 82,
+    /// The snapshot is not as it was written, or holds what no region can hold.
+    CURFEW_SNAPSHOT_DAMAGED = 83,
+    /// The clocks cannot tell how long ago the snapshot was taken, or how old its sessions are.
+    CURFEW_CLOCKS = 84,
+    /// Sessions ended faster than a snapshot could follow: try again when it is quieter.
+    CURFEW_OVERRUN = 85,
 }
 
 /// Why a call was refused, in a number and, where there is more to say, in words.
@@ -170,6 +187,55 @@ impl From<PolicyError> for Refusal {
             PolicyError::TooMany { .. } => CURFEW_TOO_MANY_POLICIES,
             PolicyError::Busy => CURFEW_POLICY_BUSY,
             _ => CURFEW_INVALID_ARGUMENT,
+        };
+        Refusal::new(status, error)
+    }
+}
+
+impl From<SnapshotError> for Refusal {
+    fn from(error: SnapshotError) -> Refusal {
+        use curfew_status::*;
+        let status = match &error {
+            SnapshotError::Io { source, .. } => return Refusal::system(source, &error),
+            SnapshotError::Foreign { .. } => CURFEW_EXISTS,
+            SnapshotError::Ahead { .. } => CURFEW_CLOCKS,
+            SnapshotError::Overrun { .. } => CURFEW_OVERRUN,
+            _ => CURFEW_SYSTEM,
+        };
+        Refusal::new(status, error)
+    }
+}
+
+impl From<SnapshotOpenError> for Refusal {
+    fn from(error: SnapshotOpenError) -> Refusal {
+        use curfew_status::*;
+        let status = match &error {
+            SnapshotOpenError::File(OpenError::NotAFile { .. }) | SnapshotOpenError::Magic => CURFEW_NOT_A_SNAPSHOT,
+            SnapshotOpenError::File(_) => {
+                let SnapshotOpenError::File(error) = error else { return CURFEW_SYSTEM.into() };
+                return error.into();
+            }
+            SnapshotOpenError::Length { .. } => CURFEW_SNAPSHOT_TRUNCATED,
+            SnapshotOpenError::Version { .. } => CURFEW_SNAPSHOT_VERSION,
+            _ => CURFEW_SNAPSHOT_DAMAGED,
+        };
+        Refusal::new(status, error)
+    }
+}
+
+impl From<RestoreError> for Refusal {
+    fn from(error: RestoreError) -> Refusal {
+        use curfew_status::*;
+        let status = match &error {
+            RestoreError::Create(_) => {
+                let RestoreError::Create(error) = error else { return CURFEW_SYSTEM.into() };
+                return error.into();
+            }
+            RestoreError::Read(source) => return Refusal::system(source, &error),
+            RestoreError::Clock(_) => CURFEW_CLOCKS,
+            RestoreError::Full { .. } => CURFEW_FULL,
+            RestoreError::Twice | RestoreError::Changed => CURFEW_SNAPSHOT_DAMAGED,
+            _ => CURFEW_SYSTEM,
         };
         Refusal::new(status, error)
     }

@@ -14,9 +14,6 @@ use crate::types::{
 /// Bytes of a key as text, with its final zero.
 pub const CURFEW_KEY_TEXT_SIZE: u32 = 33;
 
-/// Touches that are handed to the engine at a time.
-const BATCH: usize = 256;
-
 impl curfew_key {
     pub(crate) fn to_engine(self) -> Key {
         Key::from_bytes(self.bytes)
@@ -312,21 +309,39 @@ pub unsafe extern "C" fn curfew_touch_many(
         if count > 0 && (outputs.overlaps(keys, count) || (!bindings.is_null() && outputs.overlaps(bindings, count))) {
             return Err(curfew_status::CURFEW_INVALID_ARGUMENT);
         }
+        let now = Tick::from_millis(now);
         with(table, |table| {
-            let mut batch = [Batched::new(Key::from_bytes([0; 16]), Binding::NONE); BATCH];
-            for first in (0..count).step_by(BATCH) {
-                let batch = &mut batch[..BATCH.min(count - first)];
-                for (nth, touch) in batch.iter_mut().enumerate() {
-                    let binding = presented.get(first + nth).map_or(Binding::NONE, Binding::from_u64);
-                    if let Some(key) = inputs.get(first + nth) {
-                        *touch = Batched::new(key.to_engine(), binding);
-                    }
-                }
-                table.touch_many(batch, Tick::from_millis(now));
-                for (nth, touch) in batch.iter().enumerate() {
-                    outputs.set(first + nth, curfew_verdict::of(&touch.verdict));
-                }
+            // As large as need be: to make it ready for more than there are costs more than a touch.
+            match count {
+                0..=16 => in_batches::<16>(table, &inputs, &presented, &outputs, count, now),
+                17..=64 => in_batches::<64>(table, &inputs, &presented, &outputs, count, now),
+                _ => in_batches::<256>(table, &inputs, &presented, &outputs, count, now),
             }
         })
     })
+}
+
+/// Touches `count` sessions, of which `SIZE` are handed to the engine at a time.
+fn in_batches<const SIZE: usize>(
+    table: &Table,
+    keys: &Inputs<curfew_key>,
+    presented: &Inputs<curfew_binding>,
+    verdicts: &Outputs<curfew_verdict>,
+    count: usize,
+    now: Tick,
+) {
+    let mut batch = [Batched::new(Key::from_bytes([0; 16]), Binding::NONE); SIZE];
+    for first in (0..count).step_by(SIZE) {
+        let batch = &mut batch[..SIZE.min(count - first)];
+        for (nth, touch) in batch.iter_mut().enumerate() {
+            let binding = presented.get(first + nth).map_or(Binding::NONE, Binding::from_u64);
+            if let Some(key) = keys.get(first + nth) {
+                *touch = Batched::new(key.to_engine(), binding);
+            }
+        }
+        table.touch_many(batch, now);
+        for (nth, touch) in batch.iter().enumerate() {
+            verdicts.set(first + nth, curfew_verdict::of(&touch.verdict));
+        }
+    }
 }

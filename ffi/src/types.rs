@@ -389,6 +389,62 @@ pub struct curfew_stats {
     pub recoveries: u64,
 }
 
+/// What a snapshot holds. When sessions change while it is taken, some are counted twice.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct curfew_snapshotted {
+    /// `sizeof(curfew_snapshotted)`, set by you or by `curfew_snapshotted_init`.
+    pub struct_size: usize,
+    /// Sessions that nobody had ended.
+    pub live: u64,
+    /// Ended sessions that are still remembered.
+    pub ended: u64,
+    /// Records that were left out because nothing can be made of them (`curfew_repair`).
+    pub damaged: u64,
+    /// Bytes of the file.
+    pub bytes: u64,
+}
+
+/// What a region that is restored from a snapshot is to be, where it differs from the one before.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct curfew_restore_options {
+    /// `sizeof(curfew_restore_options)`, set by you or by `curfew_restore_options_init`.
+    pub struct_size: usize,
+    /// Sessions it has room for; zero for as many as before.
+    pub capacity: u64,
+    /// Events that are remembered; zero for as many as before.
+    pub events: u64,
+    /// How long it was from the snapshot to now, where the clocks cannot tell (`CURFEW_CLOCKS`) or tell it wrong;
+    /// zero to go by the clocks. What has certainly passed, which is the time since the boot at least, counts in
+    /// any case.
+    pub downtime_ms: u64,
+    /// `CURFEW_HUGE_PAGES`, or zero.
+    pub flags: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// What came back from a snapshot.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct curfew_restored {
+    /// `sizeof(curfew_restored)`, set by you or by `curfew_restored_init`.
+    pub struct_size: usize,
+    /// Sessions that go on.
+    pub live: u64,
+    /// Sessions whose time has come meanwhile. They have ended; the next `curfew_advance` reports them.
+    pub over: u64,
+    /// Sessions that had ended before, and are still remembered.
+    pub ended: u64,
+    /// Sessions that had ended before, and need not be remembered any longer.
+    pub forgotten: u64,
+    /// The time that counts against every session.
+    pub downtime_ms: u64,
+    /// The tick that it is now.
+    pub now: curfew_tick,
+}
+
 /// Holds for every struct: no padding, and the sizes of the first versions.
 macro_rules! growing {
     ($($name:ident: $($field:ty),+ = $first:literal;)+) => {$(
@@ -415,6 +471,9 @@ growing! {
     curfew_session: curfew_key, [u64; 5], [u32; 6] = 88;
     curfew_event: [u64; 2], curfew_key, [u64; 3], [u32; 4] = 80;
     curfew_stats: [u64; 5], [u64; 10], [u64; 6] = 176;
+    curfew_snapshotted: [u64; 4] = 40;
+    curfew_restore_options: [u64; 3], [u32; 2] = 40;
+    curfew_restored: [u64; 6] = 56;
 }
 
 const _: () = assert!(CURFEW_NEVER == curfew_engine::Tick::NEVER.as_millis());

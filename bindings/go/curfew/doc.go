@@ -29,8 +29,17 @@
 // Everything may be called from any goroutine, on the same table too. Close waits for the calls that others are
 // in; later ones return [ErrClosed].
 //
+// # Reboots, and other sizes
+//
+// [Table.Snapshot] writes a region to a file that outlives the boot, while others use it; [Restore] makes a region of
+// any size from it, and counts the time in between against every session.
+//
 // # Building
 //
+// The module is part of Curfew's repository and is not published by itself:
+//
+//	go mod edit -require=curfew@v0.0.0 -replace=curfew=/where/curfew/is/bindings/go/curfew
+//
 // cgo finds the library by pkg-config (make install); PKG_CONFIG_PATH and LD_LIBRARY_PATH help where it is
-// installed elsewhere.
+// installed elsewhere. It needs Go 1.19 and a C compiler.
 package curfew

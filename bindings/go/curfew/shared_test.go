@@ -31,6 +31,41 @@ func run(t *testing.T, name string, arguments ...string) (string, int) {
 	return string(output), command.ProcessState.ExitCode()
 }
 
+// What doc.go says about building, word for word.
+func TestAProgramOutsideTheRepositoryBuilds(t *testing.T) {
+	directory := t.TempDir()
+	source := must[string](t)(filepath.Abs("."))
+	program := `package main
+
+import (
+	"fmt"
+
+	"curfew"
+)
+
+func main() {
+	table, err := curfew.NewPrivate(curfew.Config{Capacity: 10})
+	fmt.Println(curfew.Version(), err, table.Close())
+}
+`
+	check(t, os.WriteFile(filepath.Join(directory, "main.go"), []byte(program), 0o600))
+	for _, arguments := range [][]string{
+		{"mod", "init", "outside"},
+		{"mod", "edit", "-require=curfew@v0.0.0", "-replace=curfew=" + source},
+		{"run", "."},
+	} {
+		command := exec.Command("go", arguments...)
+		command.Dir = directory
+		output, err := command.CombinedOutput()
+		if err != nil {
+			t.Fatalf("%v: %v\n%s", arguments, err, output)
+		}
+		if arguments[0] == "run" && string(output) != curfew.Version()+" <nil> <nil>\n" {
+			t.Fatalf("%s", output)
+		}
+	}
+}
+
 // The proxy in Go and the tool in C, each a process of its own, on one region at the same time.
 func TestTheGoProxyAndTheCToolWorkOnOneRegion(t *testing.T) {
 	directory := t.TempDir()

@@ -13,38 +13,44 @@ type Status int32
 
 // The statuses that a program may want to tell apart.
 const (
-	ErrInvalidArgument  Status = C.CURFEW_INVALID_ARGUMENT
-	ErrUnsupported      Status = C.CURFEW_UNSUPPORTED
-	ErrClosed           Status = C.CURFEW_CLOSED
-	ErrForked           Status = C.CURFEW_FORKED
-	ErrPanic            Status = C.CURFEW_PANIC
-	ErrSystem           Status = C.CURFEW_SYSTEM
-	ErrTooManyTables    Status = C.CURFEW_TOO_MANY_TABLES
-	ErrExists           Status = C.CURFEW_EXISTS
-	ErrNotFound         Status = C.CURFEW_NOT_FOUND
-	ErrNoSpace          Status = C.CURFEW_NO_SPACE
-	ErrNotARegion       Status = C.CURFEW_NOT_A_REGION
-	ErrOtherVersion     Status = C.CURFEW_OTHER_VERSION
-	ErrDamaged          Status = C.CURFEW_DAMAGED
-	ErrUnsafeFile       Status = C.CURFEW_UNSAFE_FILE
-	ErrOtherBoot        Status = C.CURFEW_OTHER_BOOT
-	ErrTooManyProcesses Status = C.CURFEW_TOO_MANY_PROCESSES
-	ErrUnfinished       Status = C.CURFEW_UNFINISHED
-	ErrOutOfRange       Status = C.CURFEW_OUT_OF_RANGE
-	ErrNoLimit          Status = C.CURFEW_NO_LIMIT
-	ErrTooLong          Status = C.CURFEW_TOO_LONG
-	ErrBadName          Status = C.CURFEW_BAD_NAME
-	ErrTooManyPolicies  Status = C.CURFEW_TOO_MANY_POLICIES
-	ErrPolicyBusy       Status = C.CURFEW_POLICY_BUSY
-	ErrUnknownPolicy    Status = C.CURFEW_UNKNOWN_POLICY
-	ErrSessionExists    Status = C.CURFEW_SESSION_EXISTS
-	ErrSessionEnded     Status = C.CURFEW_SESSION_ENDED
-	ErrFull             Status = C.CURFEW_FULL
-	ErrLimited          Status = C.CURFEW_LIMITED
-	ErrTokenExpired     Status = C.CURFEW_TOKEN_EXPIRED
-	ErrUnknownSession   Status = C.CURFEW_UNKNOWN_SESSION
-	ErrRotatedAlready   Status = C.CURFEW_ROTATED_ALREADY
-	ErrKeyTaken         Status = C.CURFEW_KEY_TAKEN
+	ErrInvalidArgument   Status = C.CURFEW_INVALID_ARGUMENT
+	ErrUnsupported       Status = C.CURFEW_UNSUPPORTED
+	ErrClosed            Status = C.CURFEW_CLOSED
+	ErrForked            Status = C.CURFEW_FORKED
+	ErrPanic             Status = C.CURFEW_PANIC
+	ErrSystem            Status = C.CURFEW_SYSTEM
+	ErrTooManyTables     Status = C.CURFEW_TOO_MANY_TABLES
+	ErrExists            Status = C.CURFEW_EXISTS
+	ErrNotFound          Status = C.CURFEW_NOT_FOUND
+	ErrNoSpace           Status = C.CURFEW_NO_SPACE
+	ErrNotARegion        Status = C.CURFEW_NOT_A_REGION
+	ErrOtherVersion      Status = C.CURFEW_OTHER_VERSION
+	ErrDamaged           Status = C.CURFEW_DAMAGED
+	ErrUnsafeFile        Status = C.CURFEW_UNSAFE_FILE
+	ErrOtherBoot         Status = C.CURFEW_OTHER_BOOT
+	ErrTooManyProcesses  Status = C.CURFEW_TOO_MANY_PROCESSES
+	ErrUnfinished        Status = C.CURFEW_UNFINISHED
+	ErrOutOfRange        Status = C.CURFEW_OUT_OF_RANGE
+	ErrNoLimit           Status = C.CURFEW_NO_LIMIT
+	ErrTooLong           Status = C.CURFEW_TOO_LONG
+	ErrBadName           Status = C.CURFEW_BAD_NAME
+	ErrTooManyPolicies   Status = C.CURFEW_TOO_MANY_POLICIES
+	ErrPolicyBusy        Status = C.CURFEW_POLICY_BUSY
+	ErrUnknownPolicy     Status = C.CURFEW_UNKNOWN_POLICY
+	ErrSessionExists     Status = C.CURFEW_SESSION_EXISTS
+	ErrSessionEnded      Status = C.CURFEW_SESSION_ENDED
+	ErrFull              Status = C.CURFEW_FULL
+	ErrLimited           Status = C.CURFEW_LIMITED
+	ErrTokenExpired      Status = C.CURFEW_TOKEN_EXPIRED
+	ErrUnknownSession    Status = C.CURFEW_UNKNOWN_SESSION
+	ErrRotatedAlready    Status = C.CURFEW_ROTATED_ALREADY
+	ErrKeyTaken          Status = C.CURFEW_KEY_TAKEN
+	ErrNotASnapshot      Status = C.CURFEW_NOT_A_SNAPSHOT
+	ErrSnapshotVersion   Status = C.CURFEW_SNAPSHOT_VERSION
+	ErrSnapshotTruncated Status = C.CURFEW_SNAPSHOT_TRUNCATED
+	ErrSnapshotDamaged   Status = C.CURFEW_SNAPSHOT_DAMAGED
+	ErrClocks            Status = C.CURFEW_CLOCKS
+	ErrOverrun           Status = C.CURFEW_OVERRUN
 )
 
 // Error says what the status means.

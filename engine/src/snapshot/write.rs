@@ -15,7 +15,7 @@
 //! If the ring of events goes round faster than it is followed, everything begins anew.
 
 use std::fs::File;
-use std::io::{self, BufWriter, Seek, Write};
+use std::io::{self, BufWriter, Read, Seek, Write};
 use std::path::Path;
 
 use crate::backing;
@@ -27,7 +27,7 @@ use crate::moment::Moment;
 use crate::policies::NAME_BYTES;
 use crate::record::{Kind, View};
 use crate::region::Region;
-use crate::snapshot::format::{ENTRY, Entry, HEAD, Head, NamedPolicy, Policies, WRITING, What};
+use crate::snapshot::format::{ENTRY, Entry, HEAD, Head, MAGIC, NamedPolicy, Policies, WRITING, What};
 use crate::state::deadlines;
 use crate::table::Table;
 use crate::time::Tick;
@@ -59,7 +59,7 @@ impl Table {
     /// Writes everything that the region holds to a file that outlives the machine's boot, while
     /// others go on using the region. Touches are not held up, and no lock is held longer than any
     /// other verb holds it. The file has mode 0600 and appears at `path` whole or not at all; what
-    /// was there before is replaced only then.
+    /// was there before is replaced only then, and only if it is a snapshot.
     ///
     /// The snapshot is of `moment`, which must be the present ([`Moment::now`]): what happens while
     /// it is written may be in it or not. A session whose start had returned and that was not ended
@@ -69,6 +69,9 @@ impl Table {
     /// [`SnapshotError`]; what is at `path` then is whole, and nearly always what was there before.
     pub fn snapshot(&self, path: &Path, moment: &Moment) -> Result<Snapshotted, SnapshotError> {
         let io = |source| SnapshotError::Io { path: path.into(), source };
+        if is_foreign(path) {
+            return Err(SnapshotError::Foreign { path: path.into() });
+        }
         let (unfinished, file) = backing::temporary(path).map_err(io)?;
         let written = self.write_snapshot(&file, path, moment).and_then(|written| {
             file.sync_all().map_err(io)?;
@@ -116,6 +119,15 @@ impl Table {
         }
         Err(SnapshotError::Overrun { passes: PASSES })
     }
+}
+
+/// Whether something else than a snapshot is there, such as the region itself, which others have open: somebody has
+/// mistaken one path for another.
+fn is_foreign(path: &Path) -> bool {
+    let mut magic = [0; 8];
+    path.symlink_metadata().is_ok_and(|meta| meta.is_file() && meta.len() > 0)
+        && File::open(path).and_then(|mut file| file.read_exact(&mut magic)).is_ok()
+        && u64::from_le_bytes(magic) != MAGIC
 }
 
 /// One way through all records.

@@ -1,90 +1,6 @@
 /* What a program may do wrong, or do at a bad moment, and what it is told. Plain C against the library as
  * it is installed: abuse DIRECTORY, which must be empty. */
-#define _GNU_SOURCE
-#include <curfew.h>
-#include <errno.h>
-#include <fcntl.h>
-#include <pthread.h>
-#include <signal.h>
-#include <stdbool.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
-#define CHECK(condition)                                                                                     \
-  do {                                                                                                       \
-    if (!(condition)) {                                                                                      \
-      fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);                                        \
-      _exit(1);                                                                                              \
-    }                                                                                                        \
-  } while (0)
-#define ANSWERS(status, call)                                                                                \
-  do {                                                                                                       \
-    int32_t answer_ = (call);                                                                                \
-    if (answer_ != (status)) {                                                                               \
-      fprintf(stderr, "%s:%d: %s answered %s\n", __FILE__, __LINE__, #call, curfew_status_name(answer_));    \
-      _exit(1);                                                                                              \
-    }                                                                                                        \
-  } while (0)
-#define OK(call) ANSWERS(CURFEW_OK, call)
-
-static const char *directory;
-static const curfew_tick T = 1000;
-
-static char *path_of(const char *name) {
-  static char paths[4][4096];
-  static unsigned next;
-  char *path = paths[next++ % 4];
-  snprintf(path, sizeof paths[0], "%s/%s", directory, name);
-  return path;
-}
-
-static uint32_t set_policy(curfew_table table) {
-  curfew_policy policy = curfew_policy_init();
-  uint32_t number;
-  policy.idle_ms = 900000;
-  policy.lifetime_ms = 28800000;
-  OK(curfew_set_policy(table, "staff", &policy, T, NULL, &number));
-  return number;
-}
-
-static curfew_table create(const char *name) {
-  curfew_config config = curfew_config_init(1000);
-  curfew_table table;
-  if (name) OK(curfew_create(path_of(name), &config, NULL, &table));
-  else OK(curfew_create_private(&config, NULL, &table));
-  set_policy(table);
-  return table;
-}
-
-static curfew_key start(curfew_table table, const char *id) {
-  curfew_start_options options = curfew_start_options_init(0);
-  curfew_key key;
-  OK(curfew_derive_key(table, (const uint8_t *)id, strlen(id), &key));
-  OK(curfew_start(table, &key, &options, T, NULL));
-  return key;
-}
-
-static bool passes(curfew_table table, const curfew_key *key) {
-  curfew_verdict verdict = curfew_verdict_init();
-  OK(curfew_touch(table, key, 0, T, &verdict));
-  return verdict.passes;
-}
-
-/* Runs something in a forked child, which must end well. */
-static void in_child(void (*what)(void *), void *with) {
-  pid_t child = fork();
-  CHECK(child >= 0);
-  if (child == 0) {
-    what(with);
-    _exit(0);
-  }
-  int status;
-  CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0);
-}
+#include "check.h"
 
 static void null_pointers_are_told(void) {
   curfew_table table = create(NULL), other;
@@ -304,6 +220,37 @@ static void structs_of_other_versions_are_understood_and_sizes_that_no_version_h
   curfew_error error = curfew_error_init();
   error.struct_size = 3;
   ANSWERS(CURFEW_STRUCT_SIZE, curfew_set_policy(table, "later", &policy.policy, T, &error, &number));
+  OK(curfew_close(table));
+}
+
+static void a_batch_of_any_size_is_answered_as_one_by_one(void) {
+  enum { MOST = 600 };
+  static const size_t sizes[] = {1, 15, 16, 17, 63, 64, 65, 255, 256, 257, MOST};
+  static curfew_verdict verdicts[MOST + 1];
+  curfew_table table = create(NULL);
+  curfew_key keys[MOST];
+  curfew_binding bindings[MOST];
+  for (size_t i = 0; i < MOST; i++) {
+    char id[16];
+    curfew_start_options options = curfew_start_options_init(0);
+    OK(curfew_derive_key(table, (const uint8_t *)id, (size_t)snprintf(id, sizeof id, "%zu", i), &keys[i]));
+    options.binding = i % 5 ? 0 : 7;
+    bindings[i] = i % 10 ? 0 : 7;
+    if (i % 3) OK(curfew_start(table, &keys[i], &options, T + i, NULL));
+    if (i % 7 == 1 && i % 3) OK(curfew_end(table, &keys[i], CURFEW_CAUSE_LOGOUT, T + i));
+  }
+  for (size_t nth = 0; nth < sizeof sizes / sizeof *sizes; nth++) {
+    size_t size = sizes[nth];
+    memset(verdicts, 7, sizeof verdicts);
+    verdicts[0].struct_size = sizeof verdicts[0];
+    OK(curfew_touch_many(table, keys, bindings, size, T + MOST, verdicts));
+    for (size_t i = 0; i < size; i++) {
+      curfew_verdict one = curfew_verdict_init();
+      OK(curfew_touch(table, &keys[i], bindings[i], T + MOST, &one));
+      CHECK(memcmp(&one, &verdicts[i], sizeof one) == 0);
+    }
+    CHECK(verdicts[size].passes == 0x07070707);
+  }
   OK(curfew_close(table));
 }
 
@@ -618,14 +565,6 @@ static void memory_that_the_caller_owns_is_shared_with_children(void) {
   munmap(lent.memory, lent.bytes);
 }
 
-static void change_byte(const char *path, off_t at) {
-  int fd = open(path, O_RDWR);
-  char byte;
-  CHECK(fd >= 0 && pread(fd, &byte, 1, at) == 1);
-  byte ^= 4;
-  CHECK(pwrite(fd, &byte, 1, at) == 1 && close(fd) == 0);
-}
-
 static void files_that_cannot_be_used_are_refused_by_name(void) {
   curfew_config config = curfew_config_init(1000);
   curfew_table table = create("file"), other;
@@ -653,6 +592,44 @@ static void files_that_cannot_be_used_are_refused_by_name(void) {
   ANSWERS(CURFEW_DAMAGED, curfew_open(path, &error, &other));
   ANSWERS(CURFEW_NOT_A_REGION, curfew_open(directory, &error, &other));
   ANSWERS(CURFEW_NOT_FOUND, curfew_create(path_of("no/such/directory"), &config, &error, &other));
+}
+
+static void open_as_another_version(void *with) {
+  struct lent *lent = with;
+  curfew_config config = curfew_config_init(1000);
+  curfew_table table = {0};
+  curfew_error error = curfew_error_init();
+  ANSWERS(CURFEW_OTHER_VERSION, curfew_open(path_of("versions"), &error, &table));
+  ANSWERS(CURFEW_OTHER_VERSION, curfew_open_or_create(path_of("versions"), &config, &error, &table));
+  ANSWERS(CURFEW_EXISTS, curfew_create(path_of("versions"), &config, &error, &table));
+  ANSWERS(CURFEW_OTHER_VERSION, curfew_open_in(lent->memory, lent->bytes, lent->locks, &error, &table));
+  CHECK(table.id == 0 && strstr(error.message, "layout version"));
+}
+
+/* The versions differ in the layout's number, which is all that either of them looks at. */
+static void a_process_with_another_version_is_refused_while_others_go_on(void) {
+  curfew_config config = curfew_config_init(1000);
+  struct lent lent = {.locks = path_of("versions.locks"), .parents = create("versions")};
+  curfew_table inside;
+  curfew_key key = start(lent.parents, "id");
+  OK(curfew_bytes_needed(&config, NULL, &lent.bytes));
+  lent.memory = mmap(NULL, lent.bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  CHECK(lent.memory != MAP_FAILED);
+  OK(curfew_create_in(lent.memory, lent.bytes, lent.locks, &config, NULL, &inside));
+  set_policy(inside);
+  lent.key = start(inside, "id");
+
+  change_byte(path_of("versions"), 8);
+  ((char *)lent.memory)[8] ^= 4;
+  in_child(open_as_another_version, &lent);
+  CHECK(passes(lent.parents, &key) && passes(inside, &lent.key));
+  OK(curfew_check(lent.parents, NULL));
+  change_byte(path_of("versions"), 8);
+  ((char *)lent.memory)[8] ^= 4;
+  in_child(open_lent_in_child, &(struct lent){lent.memory, lent.bytes, lent.locks, inside, lent.key});
+  OK(curfew_close(inside));
+  OK(curfew_close(lent.parents));
+  munmap(lent.memory, lent.bytes);
 }
 
 static void processes_agree_about_the_time(void) {
@@ -705,17 +682,12 @@ static void header_and_library_are_of_one_version(void) {
 }
 
 int main(int count, char **arguments) {
-  CHECK(count == 2);
-  directory = arguments[1];
-  alarm(300); /* whatever hangs is broken */
-#define RUN(test)                                                                                            \
-  printf("%s\n", #test);                                                                                     \
-  fflush(stdout);                                                                                            \
-  test()
+  begin(count, arguments);
   RUN(header_and_library_are_of_one_version);
   RUN(null_pointers_are_told);
   RUN(what_is_out_of_range_is_told);
   RUN(structs_of_other_versions_are_understood_and_sizes_that_no_version_has_are_told);
+  RUN(a_batch_of_any_size_is_answered_as_one_by_one);
   RUN(arguments_may_overlap_and_need_not_be_aligned);
   RUN(a_handle_that_was_closed_or_never_was_one_is_told);
   RUN(an_outside_thread_sees_every_end_exactly_once);
@@ -727,5 +699,6 @@ int main(int count, char **arguments) {
   RUN(a_child_that_lives_on_does_not_make_its_dead_parent_seem_alive);
   RUN(forks_at_any_moment_leave_parent_and_children_in_order);
   RUN(memory_that_the_caller_owns_is_shared_with_children);
+  RUN(a_process_with_another_version_is_refused_while_others_go_on);
   return 0;
 }

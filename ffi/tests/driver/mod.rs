@@ -158,8 +158,7 @@ fn open(bytes: &mut Bytes<'_>, world: &mut World<'_>) -> curfew_status {
     let mut error = error();
     let mut output = Buffer::new::<curfew_table>(bytes, false, 1);
     let to = output.pointer::<curfew_table>();
-    let mut path = world.directory.join(bytes.choose(&["a.region", "b.region"])).into_os_string().into_encoded_bytes();
-    path.push(0);
+    let path = c_path(world, bytes.choose(&["a.region", "b.region"]));
     let path = path.as_ptr().cast::<c_char>();
     let mut lent = vec![Line([0; 8]); 3000].into_boxed_slice();
     let (memory, size) = (lent.as_mut_ptr().cast::<c_void>(), size_of_val(&*lent));
@@ -223,14 +222,84 @@ fn call(bytes: &mut Bytes<'_>, world: &mut World<'_>) {
         }
         return;
     }
-    let status = use_table(bytes, table, which);
+    let status = if which < 13 { snapshots(bytes, world, table) } else { use_table(bytes, table, which) };
     assert_ne!(status, curfew_status::CURFEW_PANIC, "call {which}");
     // SAFETY: the names of statuses are static texts.
     let name = unsafe { CStr::from_ptr(curfew_status_name(status as i32)) };
     assert_ne!(name, c"unknown");
-    if !is_open {
+    if !is_open && which >= 13 {
         assert_ne!(status, curfew_status::CURFEW_OK, "call {which} on a table that is closed");
     }
+}
+
+fn c_path(world: &World<'_>, name: &str) -> Vec<u8> {
+    let mut path = world.directory.join(name).into_os_string().into_encoded_bytes();
+    path.push(0);
+    path
+}
+
+/// Takes a snapshot, restores one, or damages one. Regions are never damaged: the tables that are open must stay in
+/// order.
+fn snapshots(bytes: &mut Bytes<'_>, world: &mut World<'_>, table: curfew_table) -> curfew_status {
+    let name = bytes.choose(&["a.snapshot", "a.snapshot", "b.snapshot"]);
+    let mut error = error();
+    match bytes.byte() % 8 {
+        0..4 => {
+            let path = c_path(world, if bytes.byte() < 240 { name } else { "none/a.snapshot" });
+            let mut written = Buffer::new::<curfew_snapshotted>(bytes, true, 1);
+            // SAFETY: every pointer leads to what the function asks for, or is null.
+            let status = unsafe { curfew_snapshot(table, path.as_ptr().cast(), &mut error, written.pointer()) };
+            written.held(status, "snapshot");
+            assert!(status != curfew_status::CURFEW_OK || world.tables.contains(&table));
+            return status;
+        }
+        4 => {
+            if let Ok(mut file) = std::fs::read(world.directory.join(name)) {
+                let at = bytes.number() as usize % file.len().max(1);
+                match bytes.byte() % 2 {
+                    0 => file.truncate(at),
+                    _ => file.iter_mut().skip(at).take(1).for_each(|byte| *byte ^= 1),
+                }
+                std::fs::write(world.directory.join(name), file).unwrap();
+            }
+        }
+        _ => {}
+    }
+    if world.tables.len() >= TABLES {
+        return curfew_status::CURFEW_OK;
+    }
+    let options = curfew_restore_options {
+        struct_size: if bytes.byte() < 250 { size_of::<curfew_restore_options>() } else { usize::from(bytes.byte()) },
+        capacity: if bytes.byte() < 128 { 0 } else { bytes.choose(&[1, 5, 40, 300, u64::MAX]) },
+        events: bytes.choose(&[0, 16, 20, 1]),
+        downtime_ms: if bytes.byte() < 128 { 0 } else { bytes.number() },
+        flags: bytes.choose(&[0, 0, 0, CURFEW_HUGE_PAGES, CURFEW_OWN_EPOCH]),
+        reserved: u32::from(bytes.byte() == 255),
+    };
+    let options = if bytes.byte() < 128 && options.struct_size <= size_of_val(&options) {
+        &raw const options
+    } else {
+        std::ptr::null()
+    };
+    let from = c_path(world, if bytes.byte() < 240 { name } else { "a.region" });
+    let to = c_path(world, bytes.choose(&["a.region", "b.region", "c.region"]));
+    let mut restored = Buffer::new::<curfew_restored>(bytes, true, 1);
+    let mut output = Buffer::new::<curfew_table>(bytes, false, 1);
+    // SAFETY: as above.
+    let status = unsafe {
+        let (from, to) = (from.as_ptr().cast(), to.as_ptr().cast());
+        if bytes.byte() < 128 {
+            curfew_restore(from, to, options, &mut error, restored.pointer(), output.pointer())
+        } else {
+            curfew_restore_private(from, options, &mut error, restored.pointer(), output.pointer())
+        }
+    };
+    output.held(status, "restore");
+    restored.held(status, "restore");
+    if status == curfew_status::CURFEW_OK {
+        world.tables.push(output.get());
+    }
+    status
 }
 
 fn use_table(bytes: &mut Bytes<'_>, table: curfew_table, which: u8) -> curfew_status {
