@@ -54,7 +54,7 @@ fn place(taken: &Taken, entries: usize, bytes: &mut Bytes<'_>) -> usize {
     }
 }
 
-/// Entries that are there twice, not at all, in another order, or of one key with another.
+/// Entries that are there twice, not at all, in another order, with another's key, or taken back.
 fn move_entries(file: &mut Vec<u8>, bytes: &mut Bytes<'_>) {
     for _ in 0..bytes.below(MOVES) {
         let entries = (file.len() - HEAD) / ENTRY;
@@ -63,7 +63,7 @@ fn move_entries(file: &mut Vec<u8>, bytes: &mut Bytes<'_>) {
         }
         let at = |entry: usize| HEAD + entry * ENTRY;
         let (one, other) = (at(bytes.index(entries)), at(bytes.index(entries)));
-        match bytes.below(5) {
+        match bytes.below(6) {
             0 => drop(file.drain(one..one + ENTRY)),
             1 => {
                 let copy = file[one..one + ENTRY].to_vec();
@@ -71,6 +71,12 @@ fn move_entries(file: &mut Vec<u8>, bytes: &mut Bytes<'_>) {
             }
             2 => file.extend_from_within(one..one + ENTRY),
             3 => file.copy_within(one + 8..one + 24, other + 8),
+            4 => {
+                let mut gone = [0; ENTRY];
+                (gone[0], gone[1]) = (4, bytes.below(2) as u8);
+                gone[8..24].copy_from_slice(&file[one + 8..one + 24]);
+                file.splice(other..other, gone);
+            }
             _ => {
                 let copy = file[one..one + ENTRY].to_vec();
                 file.copy_within(other..other + ENTRY, one);
