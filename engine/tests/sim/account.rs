@@ -45,15 +45,15 @@ impl World {
             let is_it = |account: &&mut Account| {
                 account.key == key
                     && account.subject == event.subject
-                    && !account.reported
+                    && account.reported.is_none()
+                    && !account.closed
                     && account.ends.contains(&(event.what, end))
             };
             let Some(account) = self.accounts.iter_mut().find(is_it) else {
                 let known: Vec<_> = self.accounts.iter().filter(|account| account.key == key).collect();
                 panic!("{event:?} of key {key} is of no session that could have ended so, or its second: {known:#?}");
             };
-            account.reported = true;
-            account.certain = true;
+            account.reported = Some((event.what, end));
         }
         if self.unsettled.is_empty() {
             self.close_accounts();
@@ -63,10 +63,27 @@ impl World {
     /// A session that is nowhere any more is one that was reported, or one that never was.
     pub(crate) fn close_accounts(&mut self) {
         let open: Vec<usize> = self.fates.iter().flatten().filter_map(number).collect();
-        for (number, account) in self.accounts.iter_mut().enumerate().filter(|(number, _)| !open.contains(number)) {
-            assert!(account.reported || !account.certain, "session {number} is gone unreported: {account:?}");
-            account.reported = true;
+        for number in (0..self.accounts.len()).filter(|number| !open.contains(number)) {
+            self.demand_report(number);
+            self.accounts[number].closed = true;
         }
+    }
+
+    /// A session that there was must have ended in an event. When two calls that died each may have
+    /// begun a session of one key and one subject, an event can fit both, and was put down to the
+    /// first: it is the second's when that turns out to be the one that there was.
+    fn demand_report(&mut self, number: usize) {
+        let account = self.accounts[number].clone();
+        if account.reported.is_some() || !account.certain {
+            return;
+        }
+        let has_its_event = |other: &&mut Account| {
+            (other.key, other.subject, other.certain) == (account.key, account.subject, false)
+                && other.reported.is_some_and(|event| account.ends.contains(&event))
+        };
+        let other = self.accounts.iter_mut().find(has_its_event);
+        let other = other.unwrap_or_else(|| panic!("session {number} has ended unreported: {account:?}"));
+        self.accounts[number].reported = other.reported.take();
     }
 
     /// Everything ends, and is forgotten; and every session that there was has ended in one event.
@@ -78,8 +95,8 @@ impl World {
         let stats = self.observer.stats();
         assert_eq!((stats.used, stats.live), (0, 0));
         self.read_events();
-        for (number, account) in self.accounts.iter().enumerate() {
-            assert!(account.reported || !account.certain, "session {number} has ended unreported: {account:?}");
+        for number in 0..self.accounts.len() {
+            self.demand_report(number);
         }
     }
 }

@@ -18,7 +18,10 @@ pub(crate) struct Account {
     pub(crate) subject: Subject,
     /// A call that returned has begun it, or somebody saw it.
     pub(crate) certain: bool,
-    pub(crate) reported: bool,
+    /// The event that it ended in, as far as can be told.
+    pub(crate) reported: Option<(What, End)>,
+    /// It is nowhere any more.
+    pub(crate) closed: bool,
     /// The ends that it may have come to.
     pub(crate) ends: Vec<(What, End)>,
 }
@@ -136,7 +139,7 @@ impl World {
     }
 
     pub(crate) fn new_session(&mut self, key: usize, subject: Subject, certain: bool) -> usize {
-        self.accounts.push(Account { key, subject, certain, reported: false, ends: Vec::new() });
+        self.accounts.push(Account { key, subject, certain, reported: None, closed: false, ends: Vec::new() });
         self.accounts.len() - 1
     }
 }
