@@ -6,7 +6,7 @@ CARGO ?= cargo
 CURFEW := target/release/curfew
 DEMO := target/demo
 
-.PHONY: build demo setup test soak sim kill death loom mutants tsan asan valgrind miri fuzz fmt lint doc deny bench clean
+.PHONY: build demo setup test soak sim kill death loom mutants tsan asan valgrind miri fuzz fuzz-ci fmt lint doc deny bench clean
 
 build:
 	@command -v cc >/dev/null || { echo "a C compiler is missing; make setup installs one" >&2; exit 1; }
@@ -71,12 +71,17 @@ valgrind:
 miri:
 	./scripts/sanitize miri
 
-# Every fuzz target for so long; needs a nightly compiler. docs/fuzzing.md.
+# Every fuzz target for so long, by chance; needs a nightly compiler. docs/fuzzing.md.
 SECONDS ?= 60
 fuzz:
 	@./scripts/setup fuzz
 	@./fuzz/run $(SECONDS)
 	@$(MAKE) --no-print-directory fuzz-ffi FUZZ_SECONDS=$(SECONDS)
+
+# The same inputs every time, so that one commit has one answer.
+fuzz-ci:
+	@./scripts/setup fuzz
+	@./fuzz/run --fixed
 
 fmt:
 	$(CARGO) fmt --all --check

@@ -267,6 +267,31 @@ fn a_forged_snapshot_gives_a_typed_error_or_a_region_that_is_in_order_and_whose_
     assert!(refused > 1000 && restored > 1000);
 }
 
+/// Only an entry that was written again may take back an earlier one; the engine writes no other.
+#[test]
+fn a_forged_entry_that_is_not_written_again_takes_no_session_back() {
+    let (_folder, path) = place();
+    small().snapshot(&path, &TAKEN).unwrap();
+    let whole = std::fs::read(&path).unwrap();
+    let head = whole.len() - 6 * 64;
+    let first = head + whole[head..].chunks(64).position(|entry| entry[0] == 1).unwrap() * 64;
+    let [gone, ended] = [4_u64, 2].map(|kind| {
+        let mut entry = [0; 64];
+        entry[..8]
+            .copy_from_slice(&(kind | if kind == 2 { u64::from(Cause::Logout as u8) << 24 } else { 0 }).to_le_bytes());
+        entry[8..24].copy_from_slice(&whole[first + 8..first + 24]);
+        entry
+    });
+    for entry in [gone, ended] {
+        let mut bytes = whole.clone();
+        bytes.extend_from_slice(&entry);
+        bytes[12 * 8..13 * 8].copy_from_slice(&7_u64.to_le_bytes());
+        forge(&mut bytes, head);
+        let restored = Snapshot::from_bytes(&bytes).unwrap().restore_private(&Config::new(40), &later(0));
+        assert!(matches!(restored, Err(RestoreError::Twice)), "{restored:?}");
+    }
+}
+
 #[test]
 fn what_comes_back_is_what_was_there() {
     let table = small();

@@ -1,6 +1,7 @@
-//! What the targets share: decisions out of the fuzzer's bytes, and regions to damage.
+//! What the targets share: decisions out of the fuzzer's bytes, regions and snapshots to damage.
 
 pub mod regions;
+pub mod snapshots;
 
 #[path = "../../engine/tests/common/verbs.rs"]
 mod verbs;

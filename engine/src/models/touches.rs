@@ -4,7 +4,19 @@ use loom::sync::atomic::{AtomicBool, Ordering};
 use loom::thread;
 
 use super::*;
-use crate::Cause;
+use crate::{Cause, OnMismatch};
+
+/// A session as nearly all are, which a touch needs but a glance at.
+fn plain(policy: PolicyId) -> Start {
+    Start::under(policy)
+}
+
+/// A session whose touches are looked at closely: it is presented without what it is bound to, and
+/// its policy only logs that.
+fn mismatched(table: &Table) -> Start {
+    let policy = Policy { on_mismatch: OnMismatch::Log, ..Policy::new() }.idle(ms(10)).retain(Retain::For(Span::OFF));
+    Start::under(table.set_policy("logs", &policy, Tick::ZERO).unwrap()).bound_to(Binding(77))
+}
 
 /// Catches an end that a touch in flight undoes, or that a touch which begins later misses.
 #[test]
@@ -38,16 +50,27 @@ fn no_touch_brings_back_a_session_that_was_ended() {
 /// touch in flight that moves the last activity of the next session in the same record.
 #[test]
 fn a_touch_against_expiry_and_reuse_of_the_record() {
-    explore(2, || {
+    against_expiry_and_reuse(|_, policy| plain(policy));
+}
+
+/// The same for a touch that no glance answers.
+#[test]
+fn a_close_look_against_expiry_and_reuse_of_the_record() {
+    against_expiry_and_reuse(|table, _| mismatched(table));
+}
+
+fn against_expiry_and_reuse(start: fn(&Table, PolicyId) -> Start) {
+    explore(2, move || {
         let (table, policy) = table();
-        table.start(key(1), &Start::under(policy), at(0)).unwrap();
+        let start = start(&table, policy);
+        table.start(key(1), &start, at(0)).unwrap();
         let touch = {
             let table = table.clone();
             thread::spawn(move || table.touch(key(1), Binding::NONE, at(9)))
         };
         while table.advance(at(10), 10).more {}
         let alive = is_active(table.peek(key(1), Binding::NONE, at(10)));
-        table.start(key(2), &Start::under(policy), at(10)).unwrap();
+        table.start(key(2), &start, at(10)).unwrap();
         let verdict = touch.join().unwrap();
         let still = is_active(table.peek(key(1), Binding::NONE, at(10)));
         assert!(!is_active(verdict) || still, "an acknowledged touch is lost");
@@ -61,15 +84,26 @@ fn a_touch_against_expiry_and_reuse_of_the_record() {
 /// Catches a touch that moves the activity of another session by a clock that is ahead.
 #[test]
 fn a_touch_that_was_held_up_does_not_prolong_the_next_session_of_its_record() {
-    explore(2, || {
+    that_was_held_up(|_, policy| plain(policy));
+}
+
+/// The same for a touch that no glance answers.
+#[test]
+fn a_close_look_that_was_held_up_does_not_prolong_the_next_session_of_its_record() {
+    that_was_held_up(|table, _| mismatched(table));
+}
+
+fn that_was_held_up(start: fn(&Table, PolicyId) -> Start) {
+    explore(2, move || {
         let (table, policy) = table();
-        table.start(key(1), &Start::under(policy), at(0)).unwrap();
+        let start = start(&table, policy);
+        table.start(key(1), &start, at(0)).unwrap();
         let touch = {
             let table = table.clone();
             thread::spawn(move || table.touch(key(1), Binding::NONE, at(8)))
         };
         table.end(key(1), Cause::Logout, at(1)).unwrap();
-        table.start(key(2), &Start::under(policy), at(2)).unwrap();
+        table.start(key(2), &start, at(2)).unwrap();
         touch.join().unwrap();
         let Verdict::Active(left) = table.peek(key(2), Binding::NONE, at(2)) else { panic!("it has begun") };
         assert_eq!(left.idle, ms(10));

@@ -153,6 +153,8 @@ impl Snapshot {
             binding: Binding::NONE,
             subject,
         };
+        // Also for an entry that comes to nothing: what counts for a key is the last one.
+        forget_earlier(table, entry.key)?;
         let record = match entry.what {
             What::Gone => return Ok(()),
             What::Live { policy, life, binding, subject } => {
@@ -172,7 +174,6 @@ impl Snapshot {
                 Adopted::Ended(birth(policy, Tick::ZERO, Tick::ZERO, nowhere), Kind::Alias, end, until)
             }
         };
-        forget_earlier(table, entry.key)?;
         let full = RestoreError::Full { capacity: table.region.layout.capacity, entries: self.head.entries };
         let slot = table.adopt(&record, evicts, now).ok_or(full)?;
         if let What::Live { policy, life, .. } = entry.what
