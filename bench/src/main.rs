@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use curfew_bench::{expire, fill, touch};
+use curfew_bench::{expire, fill, instructions, touch};
 
 /// Measures the engine on this machine and prints Markdown tables
 #[derive(Parser, Debug)]
@@ -21,6 +21,14 @@ enum Command {
     Expire(expire::Options),
     /// Creating, filling, touching and emptying a table, and its memory
     Fill(fill::Options),
+    /// Instructions of each step, counted by callgrind
+    Instructions(instructions::Options),
+    /// Does one step many times, for callgrind
+    #[command(hide = true)]
+    Step {
+        #[arg(value_enum)]
+        step: instructions::Step,
+    },
 }
 
 fn main() -> ExitCode {
@@ -28,6 +36,8 @@ fn main() -> ExitCode {
         Command::Touch(options) => touch::run(&options),
         Command::Expire(options) => expire::run(&options),
         Command::Fill(options) => fill::run(&options),
+        Command::Instructions(options) => instructions::run(&options),
+        Command::Step { step } => instructions::step(step),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
