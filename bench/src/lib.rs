@@ -4,6 +4,7 @@
 pub mod clock;
 pub mod expire;
 pub mod fill;
+pub mod instructions;
 pub mod limit;
 pub mod report;
 pub mod sessions;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use curfew_bench::{expire, fill, touch, turns};
+use curfew_bench::{expire, fill, instructions, touch, turns};
 
 /// Measures the engine on this machine and prints Markdown tables
 #[derive(Parser, Debug)]
@@ -23,6 +23,14 @@ enum Command {
     Fill(fill::Options),
     /// Touches on demand, for `make bench-ffi`
     Turns(turns::Options),
+    /// Instructions of each step, counted by callgrind
+    Instructions(instructions::Options),
+    /// Does one step many times, for callgrind
+    #[command(hide = true)]
+    Step {
+        #[arg(value_enum)]
+        step: instructions::Step,
+    },
 }
 
 fn main() -> ExitCode {
@@ -31,6 +39,8 @@ fn main() -> ExitCode {
         Command::Expire(options) => expire::run(&options),
         Command::Fill(options) => fill::run(&options),
         Command::Turns(options) => turns::run(&options),
+        Command::Instructions(options) => instructions::run(&options),
+        Command::Step { step } => instructions::step(step),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -80,6 +80,14 @@ pub(crate) struct Rules {
     count: usize,
 }
 
+/// A policy as it is now.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Newest {
+    pub(crate) policy: Policy,
+    /// As in [`Rules`].
+    pub(crate) since: Tick,
+}
+
 impl Rules {
     /// All versions, the oldest first, each with the tick since when it holds.
     #[cfg(not(loom))]
@@ -117,9 +125,10 @@ impl Region {
         Policy::unpack(std::array::from_fn(|word| self.get(at + word)))
     }
 
-    /// The limits of a policy when no older versions of it are remembered, which is nearly always.
+    /// What `read` makes of the first words of a policy when no older versions of it are remembered,
+    /// which is nearly always; `None` else, and when it changes meanwhile.
     #[inline(always)]
-    pub(crate) fn only_limits(&self, id: u8) -> Option<Limits> {
+    fn only<const WORDS: usize, T>(&self, id: u8, read: impl FnOnce([u64; WORDS]) -> T) -> Option<T> {
         if usize::from(id) >= POLICIES {
             return None;
         }
@@ -130,9 +139,31 @@ impl Region {
             return None;
         }
         let version = LINE + head.sequence() as usize % VERSIONS * LINE;
-        let limits = Limits::unpack(std::array::from_fn(|word| words[version + word].load(Ordering::Relaxed)));
+        let read = read(std::array::from_fn(|word| words[version + word].load(Ordering::Relaxed)));
         fence(Ordering::Acquire);
-        (words[0].load(Ordering::Relaxed) == head.0).then_some(limits)
+        (words[0].load(Ordering::Relaxed) == head.0).then_some(read)
+    }
+
+    /// The limits of a policy that has no older versions.
+    #[inline(always)]
+    pub(crate) fn only_limits(&self, id: u8) -> Option<Limits> {
+        self.only(id, Limits::unpack)
+    }
+
+    /// A policy that has no older versions.
+    #[inline]
+    pub(crate) fn only_policy(&self, id: u8) -> Option<Policy> {
+        self.only(id, Policy::unpack)
+    }
+
+    /// A policy as it is now, for those who do not ask what it was.
+    #[inline]
+    pub(crate) fn newest(&self, id: u8) -> Option<Newest> {
+        let only = self.only(id, |words: [u64; PACKED + 1]| {
+            let since = Tick::from_word(words[SINCE]);
+            Newest { policy: Policy::unpack(std::array::from_fn(|word| words[word])), since }
+        });
+        only.or_else(|| self.rules(id).map(|rules| Newest { policy: rules.policy, since: rules.since }))
     }
 
     /// Reads a policy without a lock. `None` when there is none, or when it changed at every attempt.

@@ -20,7 +20,7 @@ use crate::policies::{PolicyId, Rules};
 use crate::policy::Policy;
 use crate::record::{Birth, Kind, View, incarnation};
 use crate::region::Region;
-use crate::state::{State, deadlines, keep_until};
+use crate::state::{State, deadlines, deadlines_by, keep_until, state};
 #[cfg(not(loom))]
 use crate::subjects;
 use crate::time::Tick;
@@ -101,8 +101,19 @@ impl Region {
 
     /// What the rules make of a session at `now`. `None` when its policy cannot be read.
     pub(crate) fn judge(&self, view: &View, now: Tick) -> Option<Judged> {
-        let rules = self.rules(view.control.policy())?;
-        Some(judge(&rules, view, now))
+        let id = view.control.policy();
+        if let Some(policy) = self.only_policy(id) {
+            return Some(Judged { state: state(&view.life(), &policy, judged_at(view, now)), policy });
+        }
+        Some(judge(&self.rules(id)?, view, now))
+    }
+
+    /// When a session ends by its policy as it is now if nothing happens. `None` when the policy
+    /// cannot be read.
+    pub(crate) fn due(&self, view: &View) -> Option<Tick> {
+        let id = view.control.policy();
+        let limits = self.only_limits(id).or_else(|| self.newest(id).map(|newest| newest.policy.limits()))?;
+        Some(deadlines_by(&view.life(), &limits).end.at)
     }
 
     /// Locks a shard, and puts it right if its last owner died.
@@ -148,11 +159,15 @@ fn of_target(alias: &View) -> u64 {
     incarnation(slot, generation)
 }
 
+/// Frozen: its time has come for somebody whose clock is ahead of ours.
+#[inline]
+fn judged_at(view: &View, now: Tick) -> Tick {
+    if view.is_frozen() { Tick::LAST } else { now }
+}
+
 #[inline]
 pub(crate) fn judge(rules: &Rules, view: &View, now: Tick) -> Judged {
-    // Frozen: its time has come for somebody whose clock is ahead of ours.
-    let now = if view.is_frozen() { Tick::LAST } else { now };
-    let (state, policy) = rules.state(&view.life(), now);
+    let (state, policy) = rules.state(&view.life(), judged_at(view, now));
     Judged { state, policy: *policy }
 }
 
@@ -303,7 +318,8 @@ impl Shard<'_> {
         if start < self.region.next_due(self.number) {
             self.publish_next_due(start);
         }
-        self.timer.purge(|list, entry| self.is_stale(list, entry))
+        let ask = |entry: Entry| self.region.prefetch(self.region.layout.record(self.first() + entry.slot()));
+        self.timer.purge(|list, entry| self.is_stale(list, entry), ask)
     }
 
     pub(crate) fn publish_next_due(&self, due: Tick) {
@@ -337,9 +353,9 @@ impl Shard<'_> {
         }
         for slot in self.slots() {
             let Some(view) = self.region.view(slot) else { continue };
-            let (wheel, due) = match (view.mark(), self.region.rules(view.control.policy())) {
+            let (wheel, due) = match (view.mark(), self.region.due(&view)) {
                 (Some(_), _) => (KEPT, view.kept_until()),
-                (None, Some(rules)) => (LIVE, deadlines(&view.life(), &rules.policy).end.at),
+                (None, Some(due)) => (LIVE, due),
                 (None, None) => continue,
             };
             // Everything fits once nothing is stale; if it does not, nothing will.
@@ -367,6 +383,7 @@ impl Shard<'_> {
 
     fn advance_wheel(&self, wheel: usize, now: Tick, budget: usize) -> Result<usize, Damaged> {
         let mut done = 0;
+        let mut asked = None;
         while done < budget {
             let next = self.timer.next(wheel).filter(|(_, start)| *start <= now);
             let Some((list, start)) = next else {
@@ -377,12 +394,12 @@ impl Shard<'_> {
                 break;
             };
             self.timer.set_clock(wheel, start);
-            for entry in self.timer.first_chunk(list) {
-                if entry.slot() < self.region.layout.slots {
-                    self.region.prefetch(self.region.layout.record(self.first() + entry.slot()));
-                }
+            // The records of a chunk are asked for while the chunk before it is worked on.
+            if asked != Some(list) {
+                self.ask_for(self.timer.chunk_at(list, 0));
             }
-            // One chunk, then the next one is prefetched.
+            self.ask_for(self.timer.chunk_at(list, 1));
+            asked = Some(list);
             for _ in 0..crate::layout::CHUNK.min(budget - done) {
                 let Some(entry) = self.timer.pop(list)? else { break };
                 done += 1;
@@ -396,14 +413,22 @@ impl Shard<'_> {
         Ok(done)
     }
 
+    /// Asks for the memory that the entries of a chunk will need when they fire.
+    fn ask_for(&self, entries: impl Iterator<Item = Entry>) {
+        for entry in entries.filter(|entry| entry.slot() < self.region.layout.slots) {
+            self.region.prefetch(self.region.layout.record(self.first() + entry.slot()));
+            self.region.prefetch(self.index.word_of(entry.slot()));
+        }
+    }
+
     /// An entry has fired: end, forget, or file anew.
     fn fire(&self, slot: usize, now: Tick) {
         self.region.set_control(slot, self.region.control(slot).unfiled());
         let Some(view) = self.settle(slot, now) else { return };
         if view.mark().is_some() {
             self.file(slot, KEPT, view.kept_until());
-        } else if let Some(rules) = self.region.rules(view.control.policy()) {
-            self.file(slot, LIVE, deadlines(&view.life(), &rules.policy).end.at);
+        } else if let Some(due) = self.region.due(&view) {
+            self.file(slot, LIVE, due);
         }
     }
 
@@ -424,9 +449,9 @@ impl Shard<'_> {
         for slot in self.first() + from..self.first() + to {
             if let Some(view) = self.settle(slot, now)
                 && view.mark().is_none()
-                && let Some(rules) = self.region.rules(view.control.policy())
+                && let Some(due) = self.region.due(&view)
             {
-                self.file(slot, LIVE, deadlines(&view.life(), &rules.policy).end.at);
+                self.file(slot, LIVE, due);
             }
         }
         self.set(field::SWEEP_CURSOR, to as u64);
@@ -493,7 +518,7 @@ impl Shard<'_> {
 
     /// Makes a session. There must be room ([`Shard::make_room`]), and the subject's lock must be
     /// held by the caller if it has one.
-    pub(crate) fn insert(&self, birth: &Birth, rules: &Rules) -> Option<usize> {
+    pub(crate) fn insert(&self, birth: &Birth, policy: &Policy) -> Option<usize> {
         let position = self.index.vacancy(self.region, birth.key.0[0])?;
         let slot = self.first() + position;
         self.region.begin(slot, birth);
@@ -501,7 +526,7 @@ impl Shard<'_> {
         self.count(field::USED);
         self.count(field::LIVE);
         let life = crate::state::Life { start: birth.start, last: birth.last, token: birth.token, mark: None };
-        self.file(slot, LIVE, deadlines(&life, &rules.policy).end.at);
+        self.file(slot, LIVE, deadlines(&life, policy).end.at);
         Some(slot)
     }
 

@@ -21,8 +21,9 @@
 //! is filed again by the deadline that the record has by then.
 //!
 //! Stale entries are bounded. Whoever files something while more than a sixteenth of the slots have
-//! gone stale looks through three chunks of the pool on the way; a round through all of them ends
-//! before another sixteenth can come together, and the pool has room for an eighth.
+//! gone stale looks through two chunks of the pool on the way; a round through all of them (at most
+//! nine eighths of the slots, 28 at a time) ends before another sixteenth can come together, and the
+//! pool has room for an eighth.
 //!
 //! All of this is derived from the records, written under the shard's lock and read by nobody
 //! without it. Links and counts that make no sense give [`Damaged`], and the shard is rebuilt.
@@ -32,7 +33,7 @@ use crate::region::Region;
 use crate::time::Tick;
 
 /// Chunks looked through by one filing while too many entries are stale.
-pub(crate) const PURGED: usize = 3;
+pub(crate) const PURGED: usize = 2;
 
 /// The lists do not hang together.
 #[derive(Debug)]
@@ -231,11 +232,21 @@ impl Timer<'_> {
         Ok(Some(entry))
     }
 
-    /// The entries of a list's first chunk, for prefetching and for looking.
-    pub(crate) fn first_chunk(&self, list: usize) -> impl Iterator<Item = Entry> + '_ {
-        let at = self.chunk(self.head(list)).ok();
+    /// The entries of a list's first chunk, or of one of those behind it, for prefetching.
+    pub(crate) fn chunk_at(&self, list: usize, behind: usize) -> impl Iterator<Item = Entry> + '_ {
+        let mut at = self.chunk(self.head(list)).ok();
+        for _ in 0..behind {
+            at = at.and_then(|at| self.behind(at));
+        }
+        if let Some(next) = at.and_then(|at| self.behind(at)) {
+            self.region.prefetch(next);
+        }
         let count = at.map_or(0, |at| Link(self.region.get(at)).count().min(CHUNK));
         (0..count).filter_map(move |index| at.map(|at| Entry(self.region.get_half(at + 1, index))))
+    }
+
+    fn behind(&self, at: usize) -> Option<usize> {
+        self.chunk(Link(self.region.get(at)).next()).ok()
     }
 
     /// Up to `most` entries of a list.
@@ -289,7 +300,8 @@ impl Timer<'_> {
     }
 
     /// Looks through a few chunks for stale entries if there are too many.
-    pub(crate) fn purge(&self, is_stale: impl Fn(usize, Entry) -> bool) -> Result<(), Damaged> {
+    /// Those that come next are `ask`ed for, because their records are all over the memory.
+    pub(crate) fn purge(&self, is_stale: impl Fn(usize, Entry) -> bool, ask: impl Fn(Entry)) -> Result<(), Damaged> {
         if self.region.get(self.field(pool::STALE)) as usize <= self.region.layout.slots / 16 {
             return Ok(());
         }
@@ -299,7 +311,25 @@ impl Timer<'_> {
             self.region.set(self.field(pool::CURSOR), cursor as u64 + 1);
             self.purge_chunk(cursor + 1, &is_stale)?;
         }
+        if used == 0 {
+            return Ok(());
+        }
+        let cursor = self.region.get(self.field(pool::CURSOR)) as usize % used;
+        for ahead in 0..PURGED {
+            self.entries_of((cursor + ahead) % used + 1).for_each(&ask);
+            if let Ok(at) = self.chunk((cursor + PURGED + ahead) % used + 1) {
+                self.region.prefetch(at);
+            }
+        }
         Ok(())
+    }
+
+    /// The entries of a chunk that are entries of this shard.
+    fn entries_of(&self, number: usize) -> impl Iterator<Item = Entry> + '_ {
+        let at = self.chunk(number).ok();
+        let count = at.map_or(0, |at| Link(self.region.get(at)).count().min(CHUNK));
+        let entries = (0..count).filter_map(move |index| at.map(|at| Entry(self.region.get_half(at + 1, index))));
+        entries.filter(|entry| entry.slot() < self.region.layout.slots)
     }
 
     fn purge_chunk(&self, number: usize, is_stale: &impl Fn(usize, Entry) -> bool) -> Result<(), Damaged> {
@@ -508,7 +538,7 @@ mod tests {
             };
             let rules = region.rules(id.number()).unwrap();
             assert!(shard.make_room(now, false));
-            let slot = shard.insert(&birth, &rules).unwrap();
+            let slot = shard.insert(&birth, &rules.policy).unwrap();
             // Logged out at once: the entry that is left behind lies hours ahead.
             let view = region.view(slot).unwrap();
             let end = crate::cause::End { cause: crate::cause::Cause::Logout, at: now };

@@ -6,8 +6,8 @@ use crate::key::{Key, Subject};
 use crate::policies::PolicyId;
 use crate::policy::OnFull;
 use crate::record::{Birth, Kind, View};
-use crate::shard::{Shard, field, judge};
-use crate::state::{State, deadlines};
+use crate::shard::{Shard, field};
+use crate::state::State;
 use crate::table::Table;
 use crate::table::start::Incarnation;
 use crate::table::touch::{Located, remembered_until};
@@ -67,14 +67,14 @@ impl Table {
     /// [`ChangeError`]; the session is as it was then.
     pub fn reauthenticate(&self, key: Key, token: Option<Tick>, now: Tick) -> Result<(), ChangeError> {
         let now = now.as_now();
-        self.change(key, now, |shard, slot, view| {
+        self.change(key, now, |shard, slot, _| {
             if token.is_some_and(|token| token <= now) {
                 return Err(ChangeError::TokenExpired);
             }
             self.region.restart(slot, token, now);
             // The restart may have brought the end nearer, by a token that expires sooner.
-            if let (Some(view), Some(rules)) = (self.region.view(slot), self.region.rules(view.control.policy())) {
-                shard.file(slot, LIVE, deadlines(&view.life(), &rules.policy).end.at);
+            if let Some(due) = self.region.view(slot).and_then(|view| self.region.due(&view)) {
+                shard.file(slot, LIVE, due);
             }
             Ok(())
         })
@@ -87,7 +87,7 @@ impl Table {
     pub fn end(&self, key: Key, cause: Cause, now: Tick) -> Result<(), ChangeError> {
         let now = now.as_now();
         self.change(key, now, |shard, slot, view| {
-            let policy = self.region.rules(view.control.policy()).map(|rules| rules.policy).unwrap_or_default();
+            let policy = self.region.newest(view.control.policy()).map(|newest| newest.policy).unwrap_or_default();
             shard.end(slot, view, End { cause, at: now }, &policy, now);
             Ok(())
         })
@@ -178,9 +178,9 @@ impl Table {
             Some(end) => return Err(RotateError::Ended(end)),
             None => {}
         }
-        let rules = region.rules(view.control.policy()).ok_or(RotateError::Unknown)?;
+        let policy = region.newest(view.control.policy()).ok_or(RotateError::Unknown)?.policy;
         self.refuse_taken(to, new, now)?;
-        if !to.make_room(now, rules.policy.on_full == OnFull::EvictEnded) {
+        if !to.make_room(now, policy.on_full == OnFull::EvictEnded) {
             return Err(RotateError::Full);
         }
         // Making room does what is due, and the policy may have changed since the first look.
@@ -202,14 +202,14 @@ impl Table {
         // Held until the old record is an alias: whoever makes the lists anew meanwhile, because an
         // owner died in them, must not find it alive and link it again.
         let subjects = (birth.subject != Subject::NONE).then(|| region.subjects(birth.subject));
-        let target = to.insert(&birth, &rules).ok_or(RotateError::Full)?;
+        let target = to.insert(&birth, &policy).ok_or(RotateError::Full)?;
         if let Some(subjects) = &subjects {
             subjects.link(target, birth.subject);
             subjects.unlink(slot, birth.subject);
         }
         from.alias(slot, birth.subject, target);
         drop(subjects);
-        from.retire(slot, &view, old_until, &rules.policy, now);
+        from.retire(slot, &view, old_until, &policy, now);
         Ok(Rotated { old_until })
     }
 
@@ -231,8 +231,7 @@ impl Table {
                 continue;
             };
             let unknown = via.map_or(ChangeError::Unknown, ChangeError::Ended);
-            let Some(rules) = self.region.rules(view.control.policy()) else { return Err(unknown) };
-            let judged = judge(&rules, &view, now);
+            let Some(judged) = self.region.judge(&view, now) else { return Err(unknown) };
             if let State::Ended(end) = judged.state {
                 let remembered = remembered_until(&view, &judged.policy, end) > now;
                 return Err(if remembered { ChangeError::Ended(end) } else { unknown });

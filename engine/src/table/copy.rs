@@ -105,16 +105,16 @@ impl Table {
         if !shard.make_room(now, evict) {
             return None;
         }
-        let rules = region.rules(birth.policy)?;
+        let policy = region.newest(birth.policy)?.policy;
         match record {
             Adopted::Ended(_, kind, end, until) => shard.insert_ended(birth, *kind, *end, *until),
-            Adopted::Live(_) if birth.subject == Subject::NONE => shard.insert(birth, &rules),
+            Adopted::Live(_) if birth.subject == Subject::NONE => shard.insert(birth, &policy),
             Adopted::Live(_) => {
                 let subjects = region.subjects(birth.subject);
                 if !subjects.has_room(birth.subject) {
                     return None;
                 }
-                let slot = shard.insert(birth, &rules)?;
+                let slot = shard.insert(birth, &policy)?;
                 subjects.link(slot, birth.subject);
                 Some(slot)
             }

@@ -4,8 +4,8 @@ use crate::cause::{Cause, End};
 use crate::error::StartError;
 use crate::key::{Binding, Key, Subject};
 use crate::layout::header;
-use crate::policies::{PolicyId, Rules};
-use crate::policy::{OnFull, OnLimit};
+use crate::policies::{Newest, PolicyId};
+use crate::policy::{OnFull, OnLimit, Policy};
 use crate::record::{Birth, Kind};
 use crate::shard::{Shard, field};
 use crate::state::State;
@@ -121,38 +121,38 @@ impl Table {
     fn try_start(&self, key: Key, start: &Start, now: Tick) -> Result<Attempt, StartError> {
         let region = &self.region;
         let shard = region.lock_shard(region.shard_of(key));
-        let rules = region.rules(start.policy.0).ok_or(StartError::UnknownPolicy)?;
+        let Newest { policy, since } = region.newest(start.policy.0).ok_or(StartError::UnknownPolicy)?;
         if start.token <= now {
             return Err(StartError::TokenExpired);
         }
         self.refuse_taken(&shard, key, now)?;
-        if rules.policy.on_limit == OnLimit::Deny && !shard.has_room() && start.subject != Subject::NONE {
+        if policy.on_limit == OnLimit::Deny && !shard.has_room() && start.subject != Subject::NONE {
             // Who is refused for this must not have cost anybody a record.
-            self.over_limit(&region.subjects(start.subject), start.subject, &rules, now)?;
+            self.over_limit(&region.subjects(start.subject), start.subject, &policy, now)?;
         }
-        if !shard.make_room(now, rules.policy.on_full == OnFull::EvictEnded) {
+        if !shard.make_room(now, policy.on_full == OnFull::EvictEnded) {
             return Err(StartError::Full);
         }
         let birth = Birth {
             key,
             policy: start.policy.0,
-            start: now.max(rules.since),
-            last: now.max(rules.since),
+            start: now.max(since),
+            last: now.max(since),
             token: start.token,
             binding: start.binding,
             subject: start.subject,
         };
         if start.subject == Subject::NONE {
-            shard.insert(&birth, &rules).ok_or(StartError::Full)?;
+            shard.insert(&birth, &policy).ok_or(StartError::Full)?;
         } else {
             let subjects = region.subjects(start.subject);
-            if let Some(first) = self.over_limit(&subjects, start.subject, &rules, now)? {
+            if let Some(first) = self.over_limit(&subjects, start.subject, &policy, now)? {
                 return Ok(first);
             }
             if !subjects.has_room(start.subject) {
                 return Err(StartError::Full);
             }
-            let slot = shard.insert(&birth, &rules).ok_or(StartError::Full)?;
+            let slot = shard.insert(&birth, &policy).ok_or(StartError::Full)?;
             subjects.link(slot, start.subject);
         }
         shard.count(field::STARTED);
@@ -174,10 +174,10 @@ impl Table {
         &self,
         subjects: &Subjects<'_>,
         subject: Subject,
-        rules: &Rules,
+        policy: &Policy,
         now: Tick,
     ) -> Result<Option<Attempt>, StartError> {
-        let most = rules.policy.max_per_subject as usize;
+        let most = policy.max_per_subject as usize;
         if most == 0 {
             return Ok(None);
         }
@@ -196,7 +196,7 @@ impl Table {
         }
         // The list has the newest first; of sessions that are alike the one that was there first goes.
         live.reverse();
-        match rules.policy.on_limit {
+        match policy.on_limit {
             OnLimit::Deny => return Err(StartError::Limited),
             OnLimit::EndOldest => live.sort_by_key(|(_, view)| view.life().start),
             OnLimit::EndLeastRecent => live.sort_by_key(|(_, view)| view.life().last),
@@ -216,7 +216,7 @@ impl Table {
             return false;
         }
         let Some(view) = shard.settle(slot, now).filter(is_it) else { return false };
-        let policy = self.region.rules(view.control.policy()).map(|rules| rules.policy).unwrap_or_default();
+        let policy = self.region.newest(view.control.policy()).map(|newest| newest.policy).unwrap_or_default();
         shard.end(slot, &view, End { cause, at: now }, &policy, now);
         true
     }
