@@ -103,13 +103,13 @@ pub enum OpenError {
         path: PathBuf,
     },
     /// Another user's file: that user could change it under us.
-    #[error("{} belongs to user {owner}, and this process runs as user {me}", path.display())]
+    #[error("{} belongs to user {owner}, and should belong to user {me}", path.display())]
     Owner {
         /// Where.
         path: PathBuf,
         /// The file's owner.
         owner: u32,
-        /// The process's effective user.
+        /// Whose it should be: the process's effective user, unless the caller named another.
         me: u32,
     },
     /// Others may read or write it; it holds the key of all digests.

@@ -92,6 +92,13 @@ impl Owner {
         self.file.as_ref().map(AsFd::as_fd)
     }
 
+    /// Whether another opener of the region is there, in this process or in another one.
+    #[cfg(not(loom))]
+    pub(crate) fn has_company(&self) -> bool {
+        // The byte of this owner is not reported: a lock does not conflict with its own holder.
+        self.file.as_ref().is_some_and(has_company)
+    }
+
     /// Whether the holder of `id` can still be at work.
     pub(crate) fn is_alive(&self, id: u64, words: &[Word]) -> bool {
         if id == self.id {
@@ -135,6 +142,11 @@ fn unlock_byte(file: &File, number: usize, epoch: u64) -> std::io::Result<()> {
     let byte = byte(number, epoch, nix::libc::F_UNLCK);
     nix::fcntl::fcntl(file, nix::fcntl::FcntlArg::F_OFD_SETLK(&byte))?;
     Ok(())
+}
+
+#[cfg(not(loom))]
+fn has_company(file: &File) -> bool {
+    (0..OWNERS).any(|number| [0, 1].into_iter().any(|epoch| is_byte_locked(file, number, epoch)))
 }
 
 #[cfg(not(loom))]

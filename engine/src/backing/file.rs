@@ -1,8 +1,10 @@
-//! Region files: created whole or not at all, opened only if they are ours and in order.
+//! Region files, with a name and without: created whole or not at all, opened only if they are
+//! ours and in order.
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use memmap2::MmapOptions;
@@ -35,12 +37,7 @@ pub(crate) fn create_with<E: From<CreateError>>(
     let (unfinished, file) = temporary(path).map_err(io)?;
     let result = (|| -> Result<(), E> {
         check_space(path, &file, layout.bytes() as u64)?;
-        file.set_len(layout.bytes() as u64).map_err(io)?;
-        let map = MmapOptions::new().len(layout.bytes()).map_raw(&file).map_err(io)?;
-        advise(&map, config.huge_pages);
-        let region = Region::new(map, layout, Owner::private());
-        initialise(&region, config, config.secret().map_err(CreateError::System)?, boot_marker().map_err(io)?);
-        fill(region)?;
+        fill(write_new(&file, layout, config, io)?)?;
         // Unlike a rename, a link replaces nothing that somebody else made meanwhile.
         std::fs::hard_link(&unfinished, path).map_err(|source| match source.kind() {
             io::ErrorKind::AlreadyExists => CreateError::Exists { path: path.into() },
@@ -50,7 +47,42 @@ pub(crate) fn create_with<E: From<CreateError>>(
     })();
     let _ = std::fs::remove_file(&unfinished);
     result?;
-    Ok(open(path, config.huge_pages).map_err(CreateError::Open)?)
+    Ok(open(path, config.owner, config.huge_pages).map_err(CreateError::Open)?)
+}
+
+/// Creates a region in memory that has no name: it lives as long as somebody holds the descriptor,
+/// or a mapping.
+pub(crate) fn create_memfd(config: &Config) -> Result<OwnedFd, CreateError> {
+    use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+    use nix::sys::memfd::{MFdFlags, memfd_create};
+    let layout = config.layout()?;
+    let system = |error: nix::Error| CreateError::System(error.into());
+    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+    let file = File::from(memfd_create(c"curfew", flags).map_err(system)?);
+    file.set_permissions(std::fs::Permissions::from_mode(0o600)).map_err(CreateError::System)?;
+    write_new(&file, layout, config, CreateError::System)?;
+    // Nobody cuts it short under those who have it mapped.
+    let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
+    fcntl(&file, FcntlArg::F_ADD_SEALS(seals)).map_err(system)?;
+    Ok(file.into())
+}
+
+/// Makes an empty file the region that `config` describes.
+fn write_new(
+    file: &File,
+    layout: Layout,
+    config: &Config,
+    io: impl Fn(io::Error) -> CreateError,
+) -> Result<Region, CreateError> {
+    file.set_len(layout.bytes() as u64).map_err(&io)?;
+    let map = MmapOptions::new().len(layout.bytes()).map_raw(file).map_err(&io)?;
+    advise(&map, config.huge_pages);
+    let region = Region::new(map, layout, Owner::private());
+    initialise(&region, config, config.secret().map_err(CreateError::System)?, boot_marker().map_err(&io)?);
+    if let Some(owner) = config.owner {
+        std::os::unix::fs::fchown(file, Some(owner), None).map_err(&io)?;
+    }
+    Ok(region)
 }
 
 /// A file of this user's alone beside `path`, for what is not whole yet.
@@ -76,6 +108,11 @@ fn check_space(path: &Path, file: &File, needed: u64) -> Result<(), CreateError>
 
 /// Opens a file that must be this user's alone.
 pub(crate) fn open_own(path: &Path, options: &mut OpenOptions) -> Result<(File, Metadata), OpenError> {
+    open_owned_by(path, None, options)
+}
+
+/// Opens a file that must be one user's alone: `owner`'s, or this process's.
+fn open_owned_by(path: &Path, owner: Option<u32>, options: &mut OpenOptions) -> Result<(File, Metadata), OpenError> {
     let io = |source| OpenError::Io { path: path.into(), source };
     let file = options
         .custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_CLOEXEC | nix::libc::O_NONBLOCK)
@@ -85,8 +122,13 @@ pub(crate) fn open_own(path: &Path, options: &mut OpenOptions) -> Result<(File, 
             _ if path.is_dir() => OpenError::NotAFile { path: path.into() },
             _ => io(source),
         })?;
-    let meta = file.metadata().map_err(io)?;
-    let me = nix::unistd::geteuid().as_raw();
+    let meta = check_owner(&file, path, owner)?;
+    Ok((file, meta))
+}
+
+fn check_owner(file: &File, path: &Path, owner: Option<u32>) -> Result<Metadata, OpenError> {
+    let meta = file.metadata().map_err(|source| OpenError::Io { path: path.into(), source })?;
+    let me = owner.unwrap_or_else(|| nix::unistd::geteuid().as_raw());
     if !meta.is_file() {
         return Err(OpenError::NotAFile { path: path.into() });
     }
@@ -96,16 +138,39 @@ pub(crate) fn open_own(path: &Path, options: &mut OpenOptions) -> Result<(File, 
     if meta.mode() & 0o077 != 0 {
         return Err(OpenError::Mode { path: path.into(), mode: meta.mode() & 0o777 });
     }
-    Ok((file, meta))
+    Ok(meta)
 }
 
 /// Opens a region file that exists.
-pub(crate) fn open(path: &Path, huge_pages: bool) -> Result<Region, OpenError> {
+pub(crate) fn open(path: &Path, owner: Option<u32>, huge_pages: bool) -> Result<Region, OpenError> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true);
+    attach(path, huge_pages, || open_owned_by(path, owner, &mut options))
+}
+
+/// Opens a region file anew by a descriptor of it that this process has, perhaps by inheritance:
+/// an opener of its own, which shares nothing with the others that hold the descriptor.
+pub(crate) fn open_fd(fd: BorrowedFd<'_>, owner: Option<u32>) -> Result<Region, OpenError> {
+    let path = PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd()));
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).custom_flags(nix::libc::O_CLOEXEC | nix::libc::O_NONBLOCK);
+    attach(&path, false, || {
+        let file = options.open(&path).map_err(|source| OpenError::Io { path: path.clone(), source })?;
+        let meta = check_owner(&file, &path, owner)?;
+        Ok((file, meta))
+    })
+}
+
+fn attach(
+    path: &Path,
+    huge_pages: bool,
+    mut open: impl FnMut() -> Result<(File, Metadata), OpenError>,
+) -> Result<Region, OpenError> {
     let io = |source| OpenError::Io { path: path.into(), source };
-    let (file, meta) = open_own(path, OpenOptions::new().read(true).write(true))?;
+    let (file, meta) = open()?;
     // Opened twice: a mapping keeps alive the description through which it was made, so that a
     // forked child, which has a copy of the mapping, could never let go of its parent's byte.
-    let (locks, again) = open_own(path, OpenOptions::new().read(true).write(true))?;
+    let (locks, again) = open()?;
     if (meta.dev(), meta.ino()) != (again.dev(), again.ino()) {
         return Err(OpenError::Replaced { path: path.into() });
     }
