@@ -1,0 +1,11 @@
+//! The module in a real nginx: each directive and each verdict, over real sockets, with three workers.
+
+mod admin;
+mod answers;
+mod directives;
+mod example;
+mod harness;
+mod life;
+mod limits;
+mod sessions;
+mod soak;
