@@ -12,7 +12,9 @@ use std::io;
 #[cfg(not(loom))]
 pub(crate) use bytes::copy_of;
 #[cfg(not(loom))]
-pub(crate) use file::{create, create_memfd, create_with, open, open_fd, open_own, temporary};
+pub(crate) use file::{
+    append, create, create_memfd, create_with, give_back, moves, open, open_fd, open_own, scratch, temporary,
+};
 #[cfg(not(loom))]
 pub(crate) use lent::{create_in, open_in};
 

@@ -1,6 +1,5 @@
 //! Moving sessions into another region, of another size: this is how a table grows.
 
-use crate::backing::Config;
 use crate::cause::End;
 use crate::error::CopyError;
 use crate::key::Subject;
@@ -24,17 +23,6 @@ pub(crate) enum Adopted {
 }
 
 impl Table {
-    /// With what a region must be created so that it can take over this one's sessions: the same
-    /// secret, so that ids keep their keys, and the same epoch, so that times mean the same.
-    #[must_use]
-    pub fn config_for(&self, capacity: u64) -> Config {
-        let mut secret = [0; 32];
-        for (bytes, word) in secret.chunks_exact_mut(8).zip(self.secret.0) {
-            bytes.copy_from_slice(&word.to_le_bytes());
-        }
-        Config { secret: Some(secret), epoch: self.epoch(), ..Config::new(capacity) }
-    }
-
     /// Whether somebody else has this region open, so that what is copied out of it may be changed
     /// after. Always false for a private one.
     #[cfg(not(loom))]

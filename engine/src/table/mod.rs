@@ -9,6 +9,8 @@ mod start;
 pub(crate) mod touch;
 
 #[cfg(not(loom))]
+use std::ffi::CStr;
+#[cfg(not(loom))]
 use std::os::fd::{BorrowedFd, OwnedFd};
 #[cfg(not(loom))]
 use std::path::Path;
@@ -163,13 +165,13 @@ impl Table {
 
     /// Creates a region in memory that other processes can map and that has no name: whoever
     /// inherits the descriptor opens it with [`Table::open_fd`]. It is gone when the last descriptor
-    /// and the last table are.
+    /// and the last table are. `/proc` shows it as `/memfd:NAME`, with at most 249 bytes of `name`.
     ///
     /// # Errors
     /// As [`Table::create`].
     #[cfg(not(loom))]
-    pub fn create_memfd(config: &Config) -> Result<OwnedFd, CreateError> {
-        backing::create_memfd(config)
+    pub fn create_memfd(name: &CStr, config: &Config) -> Result<OwnedFd, CreateError> {
+        backing::create_memfd(name, config)
     }
 
     /// Opens the region behind a descriptor, which may have been inherited: each process, and each
