@@ -4,6 +4,8 @@
 //! declined, so that with `satisfy any` nobody gets in on a session's word alone.
 
 use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::atomic::Ordering;
 
 use curfew_engine::{Binding, Cause, GraceMode, Key, Start, Table, Tick, Verdict};
 use nginx_sys::{
@@ -15,6 +17,7 @@ use crate::conf::{self, LocConf, Value, choice};
 use crate::nginx::{Request, fence};
 use crate::record::{self, Record};
 use crate::status::Status;
+use crate::zone::Zone;
 use crate::{clock, cookies, navigation};
 
 const DECLINED: ngx_int_t = NGX_DECLINED as ngx_int_t;
@@ -37,6 +40,9 @@ pub(crate) unsafe extern "C" fn access(raw: *mut ngx_http_request_t) -> ngx_int_
             let status = check(request, conf, record);
             record.status = Some(status);
             record.dry_run = conf.is_dry_run();
+            if let (Status::Error, Some(counters)) = (status, conf.zone().and_then(Zone::counters)) {
+                counters.errors.fetch_add(1, Ordering::Relaxed);
+            }
             if let Some(refusal) = refuse_status(conf, status) {
                 return refuse(request, conf, record, status, refusal);
             }
@@ -81,19 +87,19 @@ fn refuse_status(conf: &LocConf, status: Status) -> Option<ngx_int_t> {
 }
 
 /// What one location makes of a request: the session it names, and what it shows for it.
-pub(crate) struct Shown<'a> {
-    pub(crate) table: &'a Table,
+pub(crate) struct Shown {
+    pub(crate) table: Rc<Table>,
     pub(crate) key: Key,
     pub(crate) binding: Binding,
     pub(crate) token: Option<Tick>,
     pub(crate) now: Tick,
 }
 
-impl<'a> Shown<'a> {
+impl Shown {
     /// Reads `id` and nothing else.
-    pub(crate) fn read_id(request: Request<'_>, conf: &'a LocConf, id: Value) -> Result<Shown<'a>, Status> {
+    pub(crate) fn read_id(request: Request<'_>, conf: &LocConf, id: Value) -> Result<Shown, Status> {
         let table = conf.zone().and_then(|zone| zone.table(request.log())).ok_or(Status::Error)?;
-        let now = clock::now(table);
+        let now = clock::now(&table);
         let source = id;
         let id = request.evaluate(source).ok_or(Status::Error)?;
         if id.is_empty() {
@@ -102,13 +108,14 @@ impl<'a> Shown<'a> {
         if cookies::is_ambiguous(request, source, id) {
             return Err(Status::AmbiguousId);
         }
-        Ok(Shown { table, key: table.key(id), binding: Binding::NONE, token: None, now })
+        let key = table.key(id);
+        Ok(Shown { table, key, binding: Binding::NONE, token: None, now })
     }
 
     /// Reads `id` and what stands beside it.
-    pub(crate) fn read(request: Request<'_>, conf: &'a LocConf, id: Value) -> Result<Shown<'a>, Status> {
+    pub(crate) fn read(request: Request<'_>, conf: &LocConf, id: Value) -> Result<Shown, Status> {
         let mut shown = Shown::read_id(request, conf, id)?;
-        let (table, now) = (shown.table, shown.now);
+        let (table, now) = (shown.table.clone(), shown.now);
         if !conf.binding.is_null() {
             shown.binding = table.binding(request.evaluate(conf.binding).ok_or(Status::Error)?);
         }
@@ -186,11 +193,11 @@ fn check(request: Request<'_>, conf: &LocConf, record: &mut Record) -> Status {
         // Only a touch counts it, and ends the session if the policy says so.
         verdict = shown.touch();
     }
-    let status = judge(shown.table, verdict, record);
+    let status = judge(&shown.table, verdict, record);
     if status == Status::Unknown && conf.unknown == choice::START {
         let started = shown.start(request, conf);
         if started == Status::Active {
-            return judge(shown.table, shown.peek(), record);
+            return judge(&shown.table, shown.peek(), record);
         }
         return started;
     }
@@ -226,6 +233,9 @@ pub(crate) fn is_true(value: &[u8]) -> bool {
 fn refuse(request: Request<'_>, conf: &LocConf, record: &mut Record, status: Status, refusal: ngx_int_t) -> ngx_int_t {
     record.denied = true;
     record.counts = false;
+    if let Some(counters) = conf.zone().and_then(Zone::counters) {
+        counters.denied.fetch_add(1, Ordering::Relaxed);
+    }
     if let Some(key) = record.key {
         ngx_log_error!(NGX_LOG_INFO, request.log(), "curfew: denied, {}, session {}", status.name(), key);
     } else {

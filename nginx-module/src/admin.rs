@@ -4,6 +4,7 @@
 //! digests; ids are not there to be told.
 
 use std::fmt::Write;
+use std::rc::Rc;
 
 use curfew_engine::{Cause, ChangeError, Filter, Key, SessionInfo, Span, State, Stats, Subject, Table, Tick};
 use nginx_sys::{NGX_HTTP_GET, NGX_HTTP_HEAD, NGX_HTTP_POST, NGX_LOG_NOTICE, ngx_http_request_t, ngx_int_t};
@@ -105,7 +106,7 @@ fn quoted(text: &str) -> String {
 }
 
 /// The zone that is meant; the only one needs no name.
-fn zone_of<'a>(request: Request<'_>, zones: &'a [Box<Zone>], asked: &Asked) -> Result<(&'a Zone, &'a Table), Refused> {
+fn zone_of<'a>(request: Request<'_>, zones: &'a [Box<Zone>], asked: &Asked) -> Result<(&'a Zone, Rc<Table>), Refused> {
     let zone = match (asked.get("zone"), zones) {
         (None, [only]) => only,
         (None, _) => return Err((400, "which zone? There are several: zone=name".into())),
@@ -126,17 +127,17 @@ fn read(request: Request<'_>, zones: &[Box<Zone>], asked: &Asked) -> Result<Answ
             None => Ok(default),
         };
         let most = number("limit", PAGE)?.clamp(1, MOST_OF_A_PAGE);
-        let now = clock::now(table);
+        let now = clock::now(&table);
         let (page, next) = table.page(number("sessions", 0)?, most, now);
         let next = next.map_or("null".to_owned(), |next| next.to_string());
-        return Ok((200, JSON, format!("{{\"sessions\":{},\"next\":{next}}}\n", sessions(table, &page, now))));
+        return Ok((200, JSON, format!("{{\"sessions\":{},\"next\":{next}}}\n", sessions(&table, &page, now))));
     }
     if asked.get("subject").is_some() || asked.get("subject_digest").is_some() {
         asked.only(&["zone", "subject", "subject_digest"])?;
         let (_, table) = zone_of(request, zones, asked)?;
-        let now = clock::now(table);
-        let found = table.sessions_of(subject(table, asked, "subject", "subject_digest")?, now);
-        return Ok((200, JSON, format!("{{\"sessions\":{}}}\n", sessions(table, &found, now))));
+        let now = clock::now(&table);
+        let found = table.sessions_of(subject(&table, asked, "subject", "subject_digest")?, now);
+        return Ok((200, JSON, format!("{{\"sessions\":{}}}\n", sessions(&table, &found, now))));
     }
     asked.only(&["format"])?;
     match asked.get("format") {
@@ -157,7 +158,7 @@ fn change(request: Request<'_>, zones: &[Box<Zone>], asked: &Asked) -> Result<An
         asked.only(&["zone", "end"])?;
         let (_, table) = zone_of(request, zones, asked)?;
         let key = key(text).ok_or((400, "a key has 32 hexadecimal digits".to_owned()))?;
-        match table.end(key, Cause::Revoked, clock::now(table)) {
+        match table.end(key, Cause::Revoked, clock::now(&table)) {
             Ok(()) => (1, "one session"),
             Err(ChangeError::Ended(_)) => (0, "one session"),
             Err(_) => return Err((404, "no session has this key".into())),
@@ -165,8 +166,8 @@ fn change(request: Request<'_>, zones: &[Box<Zone>], asked: &Asked) -> Result<An
     } else if asked.get("end_subject").is_some() || asked.get("end_subject_digest").is_some() {
         asked.only(&["zone", "end_subject", "end_subject_digest"])?;
         let (_, table) = zone_of(request, zones, asked)?;
-        let subject = subject(table, asked, "end_subject", "end_subject_digest")?;
-        (table.end_subject(subject, Cause::Revoked, clock::now(table)), "all of a subject")
+        let subject = subject(&table, asked, "end_subject", "end_subject_digest")?;
+        (table.end_subject(subject, Cause::Revoked, clock::now(&table)), "all of a subject")
     } else if asked.get("end_all") == Some("1") {
         asked.only(&["zone", "end_all", "policy"])?;
         let (_, table) = zone_of(request, zones, asked)?;
@@ -174,7 +175,7 @@ fn change(request: Request<'_>, zones: &[Box<Zone>], asked: &Asked) -> Result<An
             Some(name) => Some(table.policy_id(name).ok_or((404, format!("there is no policy \"{name}\"")))?),
             None => None,
         };
-        let now = clock::now(table);
+        let now = clock::now(&table);
         (table.end_all(&Filter { policy, ..Filter::default() }, Cause::Revoked, now), "all")
     } else {
         return Err((400, HOW.into()));
@@ -244,6 +245,8 @@ fn overview(request: Request<'_>, zones: &[Box<Zone>]) -> String {
     let mut text = String::from("{\"zones\":[");
     for (number, zone) in zones.iter().enumerate() {
         let _ = write!(text, "{}\n{{\"name\":{}", if number > 0 { "," } else { "" }, quoted(&zone.name));
+        let (errors, denied) = counted(zone);
+        let _ = write!(text, ",\"errors\":{errors},\"denied\":{denied}");
         match zone.table(request.log()) {
             None => text.push_str(",\"usable\":false}"),
             Some(table) => {
@@ -261,6 +264,12 @@ fn overview(request: Request<'_>, zones: &[Box<Zone>]) -> String {
     }
     text.push_str("]}\n");
     text
+}
+
+/// Requests of a zone that could not be decided, and those that were refused.
+fn counted(zone: &Zone) -> (u64, u64) {
+    let of = |counter: &std::sync::atomic::AtomicU64| counter.load(std::sync::atomic::Ordering::Relaxed);
+    zone.counters().map_or((0, 0), |counters| (of(&counters.errors), of(&counters.denied)))
 }
 
 fn figures(stats: &Stats) -> [(&'static str, u64); 9] {
@@ -301,12 +310,23 @@ fn metrics(request: Request<'_>, zones: &[Box<Zone>]) -> String {
         }),
     ];
     let label = |zone: &Zone| zone.name.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-    let all: Vec<_> = zones.iter().map(|zone| (label(zone), zone.table(request.log()).map(Table::stats))).collect();
+    let all: Vec<_> =
+        zones.iter().map(|zone| (label(zone), zone.table(request.log()).map(|table| table.stats()))).collect();
     let mut text = String::new();
     let _ = writeln!(text, "# HELP curfew_zone_usable Whether this worker can use the zone.");
     let _ = writeln!(text, "# TYPE curfew_zone_usable gauge");
     for (zone, stats) in &all {
         let _ = writeln!(text, "curfew_zone_usable{{zone=\"{zone}\"}} {}", u8::from(stats.is_some()));
+    }
+    for (name, help, number) in [
+        ("curfew_errors_total", "Requests whose session could not be looked at.", 0),
+        ("curfew_requests_denied_total", "Requests refused.", 1),
+    ] {
+        let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} counter");
+        for zone in zones {
+            let counted = <[u64; 2]>::from(counted(zone))[number];
+            let _ = writeln!(text, "{name}{{zone=\"{}\"}} {counted}", label(zone));
+        }
     }
     let usable = || all.iter().filter_map(|(zone, stats)| Some((zone, stats.as_ref()?)));
     for (name, kind, help, figure) in families {

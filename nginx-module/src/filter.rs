@@ -73,7 +73,7 @@ fn count(request: Request<'_>, record: &mut Record) {
     let verdict = table.touch(key, record.presented, record.arrived);
     // It has passed. If its session ended while the application was at work, nobody is told otherwise.
     record.left = None;
-    record.status = Some(judge(table, verdict, record));
+    record.status = Some(judge(&table, verdict, record));
 }
 
 /// What becomes of a response whose session could not be begun or changed.
@@ -104,7 +104,7 @@ fn start(request: Request<'_>, conf: &LocConf) -> Result<(), ngx_int_t> {
             let Some(record) = record::of(request) else { return Err(ERROR) };
             record.key = Some(shown.key);
             record.zone = conf.zone().map_or(std::ptr::null(), std::ptr::from_ref);
-            record.status = Some(judge(shown.table, shown.peek(), record));
+            record.status = Some(judge(&shown.table, shown.peek(), record));
             Ok(())
         }
         status => refused(request, conf, "the start of a session", status),
@@ -147,7 +147,7 @@ fn reauthenticate(request: Request<'_>, conf: &LocConf) -> Result<(), ngx_int_t>
             let Some(record) = record::of(request) else { return Err(ERROR) };
             record.key = Some(shown.key);
             record.zone = conf.zone().map_or(std::ptr::null(), std::ptr::from_ref);
-            record.status = Some(judge(shown.table, shown.peek(), record));
+            record.status = Some(judge(&shown.table, shown.peek(), record));
             Ok(())
         }
         Err(ChangeError::Ended(end)) => refused(request, conf, "a re-authentication", Status::Ended(end.cause)),

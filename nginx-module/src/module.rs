@@ -136,6 +136,7 @@ unsafe extern "C" fn init_module(cycle: *mut ngx_cycle_t) -> ngx_int_t {
         fence(log, OK, || {
             let Some(main) = conf::of_cycle(cycle) else { return OK };
             for zone in &main.zones {
+                zone.resize(log);
                 zone.set_policies(&main.policies, log);
             }
             OK

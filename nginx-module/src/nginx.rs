@@ -9,6 +9,7 @@
 use std::ffi::c_void;
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use nginx_sys::{
     NGX_ERROR, NGX_LOG_ALERT, NGX_OK, ngx_chain_t, ngx_http_complex_value, ngx_http_complex_value_t,
@@ -20,10 +21,27 @@ use ngx::ngx_log_error;
 pub(crate) const OK: ngx_int_t = NGX_OK as ngx_int_t;
 pub(crate) const ERROR: ngx_int_t = NGX_ERROR as ngx_int_t;
 
+/// Callbacks that were begun, those inside of others not counted, and how deep this one is. One thread.
+static TURN: AtomicU64 = AtomicU64::new(0);
+static DEPTH: AtomicU64 = AtomicU64::new(0);
+
+/// Which callback this is: another number for each that nginx calls, the same for those that it calls
+/// from inside of it.
+pub(crate) fn turn() -> u64 {
+    TURN.load(Ordering::Relaxed)
+}
+
 /// Runs a callback; nothing unwinds out of it. A panic is a bug of ours: it is logged, and `failed`
 /// is the answer.
 pub(crate) fn fence<T>(log: *mut ngx_log_t, failed: T, callback: impl FnOnce() -> T) -> T {
-    match catch_unwind(AssertUnwindSafe(callback)) {
+    let depth = DEPTH.load(Ordering::Relaxed);
+    if depth == 0 {
+        TURN.store(turn() + 1, Ordering::Relaxed);
+    }
+    DEPTH.store(depth + 1, Ordering::Relaxed);
+    let answer = catch_unwind(AssertUnwindSafe(callback));
+    DEPTH.store(depth, Ordering::Relaxed);
+    match answer {
         Ok(answer) => answer,
         Err(_) => {
             if !log.is_null() {

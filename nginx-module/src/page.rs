@@ -23,7 +23,7 @@ pub(crate) unsafe extern "C" fn handle(raw: *mut ngx_http_request_t) -> ngx_int_
                 Ok(shown) => {
                     record.key = Some(shown.key);
                     record.zone = conf.zone().map_or(std::ptr::null(), std::ptr::from_ref);
-                    judge(shown.table, shown.peek(), record)
+                    judge(&shown.table, shown.peek(), record)
                 }
                 Err(status) => status,
             };

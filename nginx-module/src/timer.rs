@@ -3,7 +3,7 @@
 
 use std::cell::UnsafeCell;
 
-use curfew_engine::{Table, What};
+use curfew_engine::{Moving, Table, What};
 use nginx_sys::{
     NGX_PROCESS_SINGLE, NGX_PROCESS_WORKER, ngx_add_timer, ngx_cycle, ngx_cycle_t, ngx_event_t, ngx_exiting, ngx_int_t,
     ngx_log_t, ngx_msec_t, ngx_process, ngx_worker,
@@ -83,13 +83,17 @@ unsafe extern "C" fn turn(event: *mut ngx_event_t) {
             let mut pause = MOST as ngx_msec_t;
             for zone in &main.zones {
                 let Some(table) = zone.table(log) else { continue };
-                log_ends(main, zone, table, log);
-                let now = clock::now(table);
+                log_ends(main, zone, &table, log);
+                let now = clock::now(&table);
                 if table.advance(now, BUDGET).more {
                     pause = BUSY;
                 } else {
                     let due = table.next_due().since(now).as_millis().clamp(LEAST, MOST);
                     pause = pause.min(due as ngx_msec_t);
+                }
+                if table.moving() != Moving::No {
+                    // Who waits for this process to pause waits for the next turn.
+                    pause = BUSY;
                 }
             }
             pause

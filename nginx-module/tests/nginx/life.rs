@@ -1,8 +1,10 @@
 //! What nginx goes through: reload, restart, upgrade, death.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use nix::sys::signal::Signal;
 
-use crate::harness::{Site, eventually, module, request};
+use crate::harness::{Nginx, Site, eventually, module, request};
 use crate::sessions::site;
 
 fn with_path(policy: &str) -> String {
@@ -102,47 +104,168 @@ fn a_file_keeps_sessions_over_a_restart_and_memory_does_not() {
 }
 
 #[test]
-fn a_file_keeps_sessions_over_a_binary_upgrade() {
-    let mut nginx = Site::new().start_daemon(&with_path("idle=15m lifetime=8h"));
-    nginx.log_in("stays");
-    nginx.log_in("gone");
-    nginx.with_id("/logout", "gone");
-    nginx.upgrade();
-    nginx.of_every_worker(|| {
-        assert_eq!(nginx.with_id("/", "gone").verdict(), "LOGGED_OUT");
-        let response = nginx.with_id("/", "stays");
-        assert_eq!(response.status, 200, "{}", response.verdict());
-        response.worker()
-    });
+fn a_binary_upgrade_keeps_every_session_with_a_file_and_without() {
+    for with in [with_path, without_path] {
+        let mut nginx = Site::new().start_daemon(&with("idle=15m lifetime=8h"));
+        nginx.log_in("stays");
+        nginx.log_in("gone");
+        nginx.with_id("/logout", "gone");
+        // A reload in between, and another upgrade after it; the second with another size.
+        for size in ["1m", "4m"] {
+            nginx.reload(&sized(with, "1m"));
+            nginx.site.configure(&sized(with, size));
+            nginx.upgrade();
+            nginx.of_every_worker(|| {
+                assert_eq!(nginx.with_id("/", "gone").verdict(), "LOGGED_OUT");
+                let response = nginx.with_id("/", "stays");
+                assert_eq!(response.status, 200, "{}", response.verdict());
+                response.worker()
+            });
+        }
+        assert!(nginx.error_log().contains("2 were moved over"), "{}", nginx.error_log());
+        let descriptors = std::fs::read_dir(format!("/proc/{}/fd", nginx.master())).unwrap();
+        let regions = descriptors.flatten().filter_map(|entry| std::fs::read_link(entry.path()).ok());
+        let regions = regions.filter(|path| path.to_string_lossy().contains("memfd:curfew:app"));
+        assert!(regions.count() <= 1, "upgrades leave no descriptors behind");
+    }
 }
 
-#[test]
-fn another_size_waits_for_a_start_and_loses_nobody() {
-    let sized = |size: &str| with_path("idle=15m lifetime=8h").replace("app:1m", &format!("app:{size}"));
-    let nginx = Site::new().start(&sized("1m"));
+fn sized(with: fn(&str) -> String, size: &str) -> String {
+    with("idle=15m lifetime=8h").replace("app:1m", &format!("app:{size}"))
+}
+
+fn without_path(policy: &str) -> String {
+    site(policy, "")
+}
+
+/// Who has a session has it, and who is logged out stays that.
+fn all_are_there(nginx: &Nginx) {
+    nginx.of_every_worker(|| nginx.with_id("/", "s1").worker());
+    assert_eq!(nginx.with_id("/", "s0").verdict(), "LOGGED_OUT");
+    for number in 1..500 {
+        let response = nginx.with_id("/", &format!("s{number}"));
+        assert_eq!((response.status, response.verdict()), (200, "ACTIVE"), "s{number}\n{}", nginx.error_log());
+    }
+}
+
+fn with_500_sessions(nginx: &Nginx) {
     for number in 0..500 {
         nginx.log_in(&format!("s{number}"));
     }
     nginx.with_id("/logout", "s0");
-    nginx.reload(&sized("4m"));
-    assert!(nginx.error_log().contains("until nginx is started anew"), "{}", nginx.error_log());
-    assert_eq!(nginx.with_id("/", "s1").status, 200);
-    let region = nginx.site.path("run/app.region");
-    let bytes = region.metadata().unwrap().len();
-    let nginx = nginx.stop().start(&sized("4m"));
-    assert!(nginx.error_log().contains("500 were moved over"), "{}", nginx.error_log());
-    assert!(region.metadata().unwrap().len() > 3 * bytes);
-    assert_eq!(nginx.with_id("/", "s0").verdict(), "LOGGED_OUT");
-    assert!((1..500).all(|number| nginx.with_id("/", &format!("s{number}")).status == 200));
+}
 
-    let nginx = nginx.stop().start(&sized("128k"));
-    assert!(nginx.error_log().contains("with fewer sessions (the other region is full"), "{}", nginx.error_log());
-    assert!(
-        (1..500).all(|number| nginx.with_id("/", &format!("s{number}")).status == 200),
-        "too small: nobody is lost"
-    );
+#[test]
+fn a_reload_with_another_size_moves_every_session_over() {
+    for with in [with_path, without_path] {
+        let nginx = Site::new().start(&sized(with, "1m"));
+        with_500_sessions(&nginx);
+        for (size, moved) in [("4m", true), ("1m", true), ("1m", false), ("300k", true)] {
+            let before = nginx.error_log().matches("500 were moved over").count();
+            nginx.reload(&sized(with, size));
+            let after = nginx.error_log().matches("500 were moved over").count();
+            assert_eq!(after, before + usize::from(moved), "{size}\n{}", nginx.error_log());
+            all_are_there(&nginx);
+        }
+        nginx.reload(&sized(with, "150k"));
+        assert!(nginx.error_log().contains("has no room for what the snapshot holds"), "{}", nginx.error_log());
+        all_are_there(&nginx);
+        // And it goes on from there.
+        nginx.reload(&sized(with, "2m"));
+        all_are_there(&nginx);
+    }
+}
+
+#[test]
+fn a_start_with_another_size_moves_every_session_over() {
+    let nginx = Site::new().start(&sized(with_path, "1m"));
+    with_500_sessions(&nginx);
+    let nginx = nginx.stop().start(&sized(with_path, "4m"));
+    all_are_there(&nginx);
+    // Moved in its file by a reload first, and then into one of its own.
+    nginx.reload(&sized(with_path, "1m"));
+    let nginx = nginx.stop().start(&sized(with_path, "500k"));
+    all_are_there(&nginx);
+    assert_eq!(nginx.error_log().matches("500 were moved over").count(), 3, "{}", nginx.error_log());
+    let region = nginx.site.path("run/app.region");
+    assert!(region.metadata().unwrap().len() < 512 << 10);
+    let nginx = nginx.stop().start(&sized(with_path, "150k"));
+    assert!(nginx.error_log().contains("has no room for what the snapshot holds"), "{}", nginx.error_log());
+    all_are_there(&nginx);
     let names: Vec<_> = nginx.site.path("run").read_dir().unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(names, ["app.region"]);
+}
+
+#[test]
+fn nothing_that_happens_while_a_region_moves_is_lost() {
+    let nginx = Site::new().start(&sized(without_path, "1m"));
+    let stop = AtomicBool::new(false);
+    let address = nginx.site.address();
+    std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..3)
+            .map(|client| {
+                let stop = &stop;
+                scope.spawn(move || {
+                    let mut number = 0;
+                    while !stop.load(Ordering::Relaxed) {
+                        let id = format!("c{client}n{number}");
+                        number += 1;
+                        let ask = |path: &str| {
+                            let cookie = format!("sid={id}");
+                            // nginx may close a connection that a worker on its way out has accepted.
+                            (0..5).find_map(|_| request(address, "GET", path, &[("Cookie", &cookie)]).ok()).unwrap()
+                        };
+                        let login = ask(&format!("/login?sid={id}"));
+                        assert_eq!(login.status, 200, "{login:?}");
+                        assert_eq!(ask("/").verdict(), "ACTIVE", "{id} has begun");
+                        ask("/logout");
+                        assert_eq!(ask("/").verdict(), "LOGGED_OUT", "{id} has ended");
+                    }
+                    number
+                })
+            })
+            .collect();
+        for round in 0..6 {
+            nginx.reload(&sized(without_path, if round % 2 == 0 { "4m" } else { "6m" }));
+        }
+        stop.store(true, Ordering::Relaxed);
+        let done: u32 = clients.into_iter().map(|client| client.join().unwrap()).sum();
+        assert!(done > 50, "{done}");
+    });
+    assert_eq!(nginx.error_log().matches("were moved over").count(), 6, "{}", nginx.error_log());
+    assert!(!nginx.error_log().contains("cannot be used"), "{}", nginx.error_log());
+}
+
+#[test]
+fn a_worker_that_stands_still_keeps_a_region_from_moving_and_nobody_waits_for_it() {
+    let nginx = Site::new().start(&sized(without_path, "1m"));
+    with_500_sessions(&nginx);
+    let stuck = nginx.workers()[0];
+    nginx.signal(stuck, Signal::SIGSTOP);
+    nginx.site.configure(&sized(without_path, "4m"));
+    nginx.signal(nginx.master(), Signal::SIGHUP);
+    eventually("it is said that the size stays", || nginx.error_log().contains("takes no part in moving it"));
+    nginx.signal(stuck, Signal::SIGCONT);
+    eventually("the old workers are gone", || nginx.workers().len() == 3 && !nginx.workers().contains(&stuck));
+    all_are_there(&nginx);
+    nginx.reload(&sized(without_path, "4m"));
+    assert!(nginx.error_log().contains("500 were moved over"), "{}", nginx.error_log());
+    all_are_there(&nginx);
+}
+
+#[test]
+fn a_file_that_is_removed_under_a_running_nginx_does_not_log_everybody_out() {
+    let http = with_path("idle=15m lifetime=8h");
+    let nginx = Site::new().start(&http);
+    nginx.log_in("abc");
+    std::fs::remove_file(nginx.site.path("run/app.region")).unwrap();
+    nginx.reload(&http);
+    assert!(nginx.error_log().contains("was removed while it is in use"), "{}", nginx.error_log());
+    nginx.of_every_worker(|| {
+        let response = nginx.with_id("/", "abc");
+        assert_eq!(response.status, 200, "{}", response.verdict());
+        response.worker()
+    });
 }
 
 #[test]

@@ -73,16 +73,22 @@ fn a_request_counts_from_when_it_arrived() {
 #[test]
 fn a_session_that_ends_before_its_request_is_answered_is_said_to_have_ended() {
     let nginx = start("idle=1s", "");
-    nginx.log_in("abc");
-    std::thread::scope(|scope| {
-        let waiting = scope.spawn(|| nginx.with_id("/?wait", "abc"));
-        eventually("the request is with the application", || !nginx.site.app.waiting.lock().unwrap().is_empty());
-        eventually("the session ends", || nginx.with_id("/session", "abc").body.contains("IDLE_EXPIRED"));
-        nginx.site.app.let_go();
-        let response = waiting.join().unwrap();
-        assert_eq!((response.status, response.verdict()), (200, "IDLE_EXPIRED"));
+    // A machine that is busy may take a second from the login to the next request: then once more.
+    let id = (0..20).map(|number| format!("s{number}")).find(|id| {
+        nginx.log_in(id);
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| nginx.with_id("/?wait", id));
+            eventually("the request is answered or with the application", || {
+                waiting.is_finished() || !nginx.site.app.waiting.lock().unwrap().is_empty()
+            });
+            eventually("the session ends", || nginx.with_id("/session", id).body.contains("IDLE_EXPIRED"));
+            nginx.site.app.let_go();
+            let response = waiting.join().unwrap();
+            assert_eq!(response.verdict(), "IDLE_EXPIRED");
+            response.status == 200
+        })
     });
-    assert_eq!(nginx.with_id("/", "abc").status, 401);
+    assert_eq!(nginx.with_id("/", &id.expect("one of them was in time")).status, 401);
 }
 
 #[test]
