@@ -7,7 +7,7 @@ CURFEW := target/release/curfew
 DEMO := target/demo
 MODULE := target/release/ngx_http_curfew_module.so
 
-.PHONY: build demo setup test test-nginx test-nginx-1.28 module soak soak-nginx sim kill death loom mutants tsan asan \
+.PHONY: build demo setup test test-nginx test-nginx-1.28 memcheck-nginx module soak soak-nginx sim kill death loom mutants tsan asan \
 	valgrind miri fuzz fmt lint doc deny bench bench-nginx clean
 
 build:
@@ -56,6 +56,16 @@ test-nginx-1.28: setup
 		$(CARGO) build --locked -p curfew-nginx --target-dir target/with-nginx-1.28
 	NGINX_SOURCE_DIR=$(OTHER) NGINX_BUILD_DIR=$(OTHER)/objs CURFEW_NGINX=$(OTHER)/objs/nginx \
 		$(CARGO) test --locked -p curfew-nginx --target-dir target/with-nginx-1.28
+
+# The same under valgrind's memcheck, in an nginx whose pools hide nothing from it; takes a long while.
+MEMCHECK := $(CURDIR)/target/nginx-1.28-memcheck
+memcheck-nginx: setup
+	./scripts/nginx-1.28
+	./scripts/nginx-1.28 memcheck
+	NGINX_SOURCE_DIR=$(OTHER) NGINX_BUILD_DIR=$(OTHER)/objs \
+		$(CARGO) build --locked -p curfew-nginx --target-dir target/with-nginx-1.28
+	NGINX_SOURCE_DIR=$(OTHER) NGINX_BUILD_DIR=$(OTHER)/objs CURFEW_NGINX=$(MEMCHECK)/objs/nginx CURFEW_MEMCHECK=1 \
+		$(CARGO) test --locked -p curfew-nginx --target-dir target/with-nginx-1.28 -- --test-threads=2
 
 # Sessions, reloads and killed workers against a model, for CURFEW_SOAK_SECONDS.
 soak-nginx: setup

@@ -187,8 +187,12 @@ fn a_full_zone_refuses_new_sessions_with_503_and_keeps_the_old_ones() {
 #[test]
 fn a_zone_that_cannot_be_opened_is_an_error_and_not_a_logout() {
     use std::os::unix::fs::PermissionsExt;
-    let with_path = site("idle=15m lifetime=8h", "location /lenient { curfew_on_error pass; proxy_pass http://$APP; }")
-        .replace("zone=app:1m", "zone=app:1m path=$FOLDER/run/app.region");
+    let with_path = site(
+        "idle=15m lifetime=8h",
+        "location /lenient { curfew_on_error pass; proxy_pass http://$APP; }
+         location = /curfew { curfew off; allow 127.0.0.1; deny all; curfew_admin; }",
+    )
+    .replace("zone=app:1m", "zone=app:1m path=$FOLDER/run/app.region");
     let nginx = Site::new().start(&with_path);
     nginx.log_in("abc");
     let region = nginx.site.path("run/app.region");
@@ -202,6 +206,22 @@ fn a_zone_that_cannot_be_opened_is_an_error_and_not_a_logout() {
         answer.is_ok_and(|response| response.status == 503 && response.verdict() == "ERROR")
     });
     assert_eq!(nginx.with_id("/lenient", "abc").status, 200);
+    // Every worker has counted those of all others.
+    let errors = |text: &str| -> u64 {
+        let errors = text.split("\"errors\":").nth(1).and_then(|rest| rest.split(',').next());
+        errors.unwrap().parse().unwrap()
+    };
+    let before = errors(&nginx.get("/curfew", &[]).body);
+    assert!(before >= 2, "{before}");
+    nginx.of_every_worker(|| nginx.with_id("/", "abc").worker());
+    let after = errors(&nginx.get("/curfew", &[]).body);
+    assert!(after >= before + 3, "{before} {after}");
+    nginx.of_every_worker(|| {
+        let response = nginx.get("/curfew?format=prometheus", &[]);
+        let line = format!("curfew_errors_total{{zone=\"app\"}} {after}");
+        assert!(response.body.contains(&line), "{line}\n{}", response.body);
+        response.worker()
+    });
     assert!(nginx.error_log().contains("has mode 644"), "the log says why");
     std::fs::set_permissions(&region, std::fs::Permissions::from_mode(0o600)).unwrap();
     eventually("they try again", || nginx.with_id("/", "abc").status == 200);

@@ -1,7 +1,7 @@
 //! A real nginx with the module, an application behind it, and a client. Everything listens on
 //! 127.0.0.1 on ports that the system hands out, and ends with the test.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -16,6 +16,8 @@ use nix::unistd::Pid;
 
 /// Longer than anything takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// If this variable is there, every nginx runs under valgrind, and no process of it may have errors.
+const MEMCHECK: &str = "CURFEW_MEMCHECK";
 
 /// Waits until `what` holds.
 #[track_caller]
@@ -68,7 +70,46 @@ pub(crate) fn request(to: SocketAddr, method: &str, path: &str, headers: &[(&str
     read_response(&mut BufReader::new(stream))
 }
 
+/// A connection that is kept for several requests.
+pub(crate) struct Kept(BufReader<TcpStream>);
+
+impl Kept {
+    pub(crate) fn connect(nginx: &Nginx) -> Kept {
+        let stream = TcpStream::connect(nginx.site.address()).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        Kept(BufReader::new(stream))
+    }
+
+    pub(crate) fn ask(&mut self, path: &str, id: &str) -> Response {
+        self.send(path, id);
+        self.receive()
+    }
+
+    pub(crate) fn send(&mut self, path: &str, id: &str) {
+        let text = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nCookie: sid={id}\r\n\r\n");
+        self.0.get_mut().write_all(text.as_bytes()).unwrap();
+    }
+
+    /// The next response, which says how long it is.
+    pub(crate) fn receive(&mut self) -> Response {
+        let mut response = read_head(&mut self.0).unwrap();
+        let length = response.header("Content-Length").expect("it says how long it is").parse().unwrap();
+        let mut body = vec![0; length];
+        self.0.read_exact(&mut body).unwrap();
+        response.body = String::from_utf8_lossy(&body).into_owned();
+        response
+    }
+}
+
 pub(crate) fn read_response(from: &mut impl BufRead) -> std::io::Result<Response> {
+    let mut response = read_head(from)?;
+    let mut body = Vec::new();
+    from.read_to_end(&mut body)?;
+    response.body = String::from_utf8_lossy(&body).into_owned();
+    Ok(response)
+}
+
+fn read_head(from: &mut impl BufRead) -> std::io::Result<Response> {
     let mut line = String::new();
     from.read_line(&mut line)?;
     let status = line.split(' ').nth(1).and_then(|status| status.parse().ok());
@@ -80,9 +121,7 @@ pub(crate) fn read_response(from: &mut impl BufRead) -> std::io::Result<Response
         let Some((name, value)) = line.trim_end().split_once(": ") else { break };
         headers.push((name.to_owned(), value.to_owned()));
     }
-    let mut body = Vec::new();
-    from.read_to_end(&mut body)?;
-    Ok(Response { status, headers, body: String::from_utf8_lossy(&body).into_owned() })
+    Ok(Response { status, headers, body: String::new() })
 }
 
 /// An application: says what it was asked, and does what the query tells it to.
@@ -265,6 +304,12 @@ impl Site {
 
     fn command(&self) -> Command {
         let mut command = Command::new(program());
+        if std::env::var_os(MEMCHECK).is_some() {
+            command = Command::new("valgrind");
+            command.args(["--quiet", "--trace-children=yes", "--leak-check=no", "--vgdb=no"]);
+            command.arg(format!("--log-file={}", self.path("memcheck.%p").display()));
+            command.arg(program());
+        }
         command.arg("-p").arg(self.folder.path()).arg("-c").arg(self.path("nginx.conf"));
         command.arg("-e").arg(self.path("error.log"));
         command
@@ -433,6 +478,13 @@ impl Nginx {
 impl Drop for Nginx {
     fn drop(&mut self) {
         self.end();
+        let logs = self.site.folder.path().read_dir().into_iter().flatten().flatten();
+        let logs = logs.filter(|entry| entry.file_name().to_string_lossy().starts_with("memcheck."));
+        let found: String = logs.filter_map(|entry| std::fs::read_to_string(entry.path()).ok()).collect();
+        if !found.is_empty() {
+            eprintln!("--- memcheck\n{found}");
+            assert!(std::thread::panicking(), "memcheck has found something");
+        }
         if std::thread::panicking() && self.site.port != 0 {
             eprintln!("--- error.log\n{}", self.error_log());
         }
