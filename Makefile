@@ -69,6 +69,7 @@ memcheck-nginx: setup
 
 # Sessions, reloads and killed workers against a model, for CURFEW_SOAK_SECONDS.
 soak-nginx: setup
+	@./scripts/setup bench-nginx
 	$(CARGO) build --locked -p curfew-nginx
 	CURFEW_SOAK_SECONDS=$${CURFEW_SOAK_SECONDS:-300} \
 		$(CARGO) test --locked -p curfew-nginx --test nginx soak -- --nocapture

@@ -4,8 +4,9 @@
     bench.py cpu            the worker's CPU time per request, in paired and interleaved rounds of wrk
     bench.py instructions   instructions per request, counted by callgrind; needs no quiet machine
 
-Variants: plain (twice: the second tells the noise), curfew with a million sessions live, limit_req, a Lua
-dictionary, auth_request to a local service. Those whose module is not installed are left out.
+Variants: plain (twice: the second, A/A, tells the noise), curfew, limit_req, a Lua dictionary, auth_request
+to a local service; each with a million sessions (keys), of which every request takes one at random. Those
+whose module is not installed are left out.
 """
 
 import os
@@ -60,8 +61,9 @@ def configuration(folder, port, service, one_process):
         f"location = /v{number} {{ {body} empty_gif; }}" for number, body in enumerate(variants().values())
     )
     lua = f"load_module {NDK}; load_module {LUA};" if LUA.exists() else ""
-    dictionary = "lua_shared_dict sessions 256m;" if LUA.exists() else ""
-    seed = "location = /seed-lua { content_by_lua_block { ngx.shared.sessions:set('s0', ngx.now(), 900) } }"
+    dictionary = "lua_shared_dict sessions 384m;" if LUA.exists() else ""
+    seed = ("location = /seed-lua { content_by_lua_block { for n = 0, " + str(SESSIONS - 1) +
+            " do ngx.shared.sessions:set('s' .. n, ngx.now(), 3600) end } }")
     process = "master_process off;" if one_process else "worker_processes 1;"
     return f"""
 daemon off; {process} pid {folder}/pid; error_log {folder}/error.log;
@@ -73,7 +75,7 @@ http {{
     client_body_temp_path {folder}/b; proxy_temp_path {folder}/p;
     curfew_zone zone=app:128m; curfew_policy staff idle=15m lifetime=8h;
     curfew_id $cookie_sid;
-    limit_req_zone $cookie_sid zone=limit:64m rate=1000000r/s;
+    limit_req_zone $cookie_sid zone=limit:256m rate=1000000r/s;
     server {{
         listen 127.0.0.1:{port};
         {locations}
@@ -141,8 +143,7 @@ def prepare(client, sessions):
 
 
 def cpu_seconds(pid):
-    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return int(pathlib.Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e9
 
 
 def cpu():
@@ -153,13 +154,18 @@ def cpu():
         nginx = Nginx(folder)
         prepare(Client(nginx.port), SESSIONS)
         pid, names = nginx.worker(), list(variants())
+        script = pathlib.Path(folder) / "any.lua"
+        script.write_text(f"""
+math.randomseed(os.time())
+request = function() return wrk.format(nil, nil, {{["Cookie"] = "sid=s" .. math.random(0, {SESSIONS - 1})}}) end
+""")
         costs, rates, latencies = ({name: [] for name in names} for _ in range(3))
         for turn in range(ROUNDS):
             order = names if turn % 2 == 0 else names[::-1]
             for name in order:
                 before = cpu_seconds(pid)
                 output = subprocess.run(
-                    ["wrk", "-t1", "-c16", f"-d{SECONDS}s", "--latency", "-H", "Cookie: sid=s0",
+                    ["wrk", "-t1", "-c16", f"-d{SECONDS}s", "--latency", "-s", str(script),
                      f"http://127.0.0.1:{nginx.port}/v{names.index(name)}"],
                     capture_output=True, text=True, check=True).stdout
                 if "Non-2xx" in output:
@@ -171,11 +177,12 @@ def cpu():
                 latencies[name].append(next(line[1] for line in lines if line[:1] == ["99%"]))
         nginx.stop()
     print(f"{ROUNDS} rounds of {SECONDS} s, {SESSIONS} sessions live; CPU time of the worker, us a request")
-    print(f"{'':16} {'median':>8} {'added':>8} {'requests/s':>12} {'99 % within':>12}")
+    print(f"{'':16} {'median':>8} {'added':>8} {'quartiles':>16} {'requests/s':>12} {'99 % within':>12}")
     for name in names:
-        added = statistics.median(a - b for a, b in zip(costs[name], costs["plain"]))
-        print(f"{name:16} {statistics.median(costs[name]):8.2f} {added:8.2f} "
-              f"{statistics.median(rates[name]):12.0f} {latencies[name][-1]:>12}")
+        added = [a - b for a, b in zip(costs[name], costs["plain"])]
+        low, middle, high = statistics.quantiles(added, n=4)
+        print(f"{name:16} {statistics.median(costs[name]):8.2f} {middle:8.2f} {f'{low:.2f} - {high:.2f}':>16} "
+              f"{statistics.median(rates[name]):12.0f} {latencies[name][-1]:>12}", flush=True)
 
 
 def instructions_of(number, requests, sessions):

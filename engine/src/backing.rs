@@ -13,7 +13,7 @@ use std::io;
 pub(crate) use bytes::copy_of;
 #[cfg(not(loom))]
 pub(crate) use file::{
-    append, create, create_memfd, create_with, give_back, moves, open, open_fd, open_own, scratch, temporary,
+    append, create, create_memfd, create_with, give_back, lead_on, moves, open, open_fd, open_own, scratch, temporary,
 };
 #[cfg(not(loom))]
 pub(crate) use lent::{create_in, open_in};

@@ -18,7 +18,7 @@ const NUMBER_SHIFT: u32 = 50;
 const NUMBERS: u64 = 1 << (64 - NUMBER_SHIFT);
 /// Where in a file a region can begin.
 pub(crate) const PLACE: u64 = 1 << 16;
-/// Moves of one file. Each leaves the page of a header behind.
+/// Regions of a file that lead from one to the next; usually two, for the first leads to the last.
 pub(crate) const MOST: usize = 32;
 
 /// Whether a region is on the move.
@@ -39,6 +39,11 @@ pub enum Moving {
 pub(crate) fn target(word: u64, from: u64) -> Option<u64> {
     let to = word & !STATE;
     (word & STATE == DONE && to > from && to.is_multiple_of(PLACE)).then_some(to)
+}
+
+/// The word of a region that goes on at the byte `to`.
+pub(crate) fn leads_to(to: u64) -> u64 {
+    DONE | to
 }
 
 impl Region {
@@ -127,7 +132,7 @@ impl Region {
     /// under way any more.
     pub(crate) fn finish_move(&self, word: u64, to: u64) -> bool {
         fence(Ordering::SeqCst);
-        self.exchange(header::MOVE, word, DONE | to).is_ok()
+        self.exchange(header::MOVE, word, leads_to(to)).is_ok()
     }
 
     /// Calls off the move that has this word, and keeps its number.

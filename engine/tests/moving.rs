@@ -267,7 +267,7 @@ fn no_start_end_or_touch_is_lost_while_threads_work() {
         // Also when something here fails.
         let stops = Stops(&stop);
         let mut moves = 0;
-        while moves < 20 {
+        while moves < 60 {
             let mover = open(&fd);
             let Some(mut step) = mover.announce_move() else { continue };
             while !step.are_all_ready() {

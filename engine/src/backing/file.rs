@@ -227,6 +227,20 @@ pub(crate) fn moves(file: &File, place: u64) -> usize {
     moves
 }
 
+/// Lets the first region of a file, where everybody begins, lead straight to where its successors have
+/// come to: a short way, and nothing wrong if it is not done.
+pub(crate) fn lead_on(file: &File, to: u64) {
+    let first = read_layout(file, 0).ok().and_then(|layout| {
+        let map = MmapOptions::new().len(layout.bytes()).map_raw(file).ok()?;
+        Some(Region::new(map, layout, Owner::private()))
+    });
+    if let Some(first) = first
+        && moving::target(first.load(header::MOVE), 0).is_some_and(|old| old < to)
+    {
+        first.publish(header::MOVE, moving::leads_to(to));
+    }
+}
+
 /// A file without a name, in memory.
 pub(crate) fn scratch() -> io::Result<File> {
     use nix::sys::memfd::{MFdFlags, memfd_create};

@@ -113,7 +113,10 @@ impl Move<'_> {
             (Err(error), _) => Err(error.into()),
         };
         match (&moved, to) {
-            (Ok(_), _) => backing::give_back(&file, from, &old.layout),
+            (Ok(_), to) => {
+                backing::give_back(&file, from, &old.layout);
+                to.into_iter().for_each(|(to, _)| backing::lead_on(&file, to));
+            }
             (Err(_), Some((to, layout))) => backing::give_back(&file, to, &layout),
             (Err(_), None) => {}
         }

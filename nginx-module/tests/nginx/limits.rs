@@ -103,6 +103,39 @@ fn a_session_that_is_bound_passes_only_with_what_it_is_bound_to() {
 }
 
 #[test]
+fn a_session_that_is_bound_to_a_client_certificate_passes_only_with_that_one() {
+    use std::process::Command;
+    let site_ = Site::new();
+    for name in ["server", "alice", "mallory"] {
+        let (key, certificate) = (site_.path(&format!("{name}.key")), site_.path(&format!("{name}.pem")));
+        let mut command = Command::new("openssl");
+        command.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]);
+        command.args(["-subj", &format!("/CN={name}"), "-keyout"]).arg(key).arg("-out").arg(certificate);
+        assert!(command.output().expect("openssl is installed: make setup").status.success());
+    }
+    let both = ["alice.pem", "mallory.pem"].map(|name| std::fs::read_to_string(site_.path(name)).unwrap()).concat();
+    std::fs::write(site_.path("both.pem"), both).unwrap();
+    let http = site("idle=15m", "curfew_binding $ssl_client_fingerprint; curfew_subject $ssl_client_s_dn;").replace(
+        "listen $LISTEN;",
+        "listen $LISTEN ssl; ssl_certificate $FOLDER/server.pem; ssl_certificate_key $FOLDER/server.key;
+         ssl_client_certificate $FOLDER/both.pem; ssl_verify_client on;",
+    );
+    let nginx = site_.start(&http);
+    let by = |who: &str, path: &str| {
+        let mut command = Command::new("curl");
+        command.args(["-s", "-i", "-k", "--http1.1", "-m", "60", "-b", "sid=abc", "--cert"]);
+        command.arg(nginx.site.path(&format!("{who}.pem"))).arg("--key").arg(nginx.site.path(&format!("{who}.key")));
+        let output = command.arg(format!("https://{}{path}", nginx.site.address())).output().unwrap().stdout;
+        let response = crate::harness::read_response(&mut &output[..]).unwrap();
+        (response.status, response.verdict().to_owned())
+    };
+    assert_eq!(by("alice", "/login?sid=abc").0, 200);
+    assert_eq!(by("alice", "/"), (200, "ACTIVE".into()));
+    assert_eq!(by("mallory", "/"), (401, "BINDING_MISMATCH".into()));
+    assert_eq!(by("alice", "/"), (200, "ACTIVE".into()));
+}
+
+#[test]
 fn a_stolen_session_ends_where_the_policy_says_so_though_it_is_only_polled() {
     let nginx = start("idle=15m on_mismatch=end", "curfew_binding $http_x_device; curfew_activity 0;");
     nginx.get("/login?sid=abc", &[("X-Device", "phone")]);

@@ -1,6 +1,7 @@
 //! Everything at once, against a model: sessions begin, are used, are left alone and are logged out by
-//! several clients while nginx is reloaded and its workers are killed. Some seconds in the suite;
-//! CURFEW_SOAK_SECONDS makes it longer (`make soak-nginx`).
+//! several clients while nginx is reloaded, its zone gets another size, and its workers are killed. Some
+//! seconds in the suite; CURFEW_SOAK_SECONDS makes it longer (`make soak-nginx`), and from a minute on wrk
+//! adds to the load.
 //!
 //! A client knows the server's time of a request only as an interval: between sending it and having the
 //! answer. So of each session it knows the earliest and the latest time of its last use, and what the
@@ -141,9 +142,17 @@ fn own_memory(pid: i32) -> u64 {
 fn no_verdict_is_wrong_while_nginx_is_reloaded_and_workers_are_killed() {
     let seconds = std::env::var("CURFEW_SOAK_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(6);
     let seed = std::env::var("CURFEW_SOAK_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(0x5eed);
-    let http =
-        site("idle=1500ms retain=1h", "").replace("app:1m", "app:64m").replace("server {", "access_log off; server {");
-    let nginx = Site::new().start(&http);
+    let sized = |size: &str| {
+        let http = site("idle=1500ms retain=1h", "").replace("app:1m", &format!("app:{size}"));
+        http.replace("server {", "access_log off; server {")
+    };
+    let nginx = Site::new().start(&sized("64m"));
+    let mut wrk = (seconds >= 60).then(|| {
+        let mut command = std::process::Command::new("wrk");
+        command.args(["-t1", "-c8", "-H", "Cookie: sid=wrk", "-d"]).arg(format!("{seconds}s"));
+        let command = command.arg(format!("http://{}/page", nginx.site.address())).stdout(std::process::Stdio::null());
+        command.spawn().expect("wrk is installed: scripts/setup bench-nginx")
+    });
     let (stop, tally, mut chance) = (AtomicBool::new(false), Tally::default(), Chance(seed));
     let (mut kills, mut reloads, mut most) = (0, 0, 0);
     std::thread::scope(|scope| {
@@ -158,6 +167,7 @@ fn no_verdict_is_wrong_while_nginx_is_reloaded_and_workers_are_killed() {
         while began.elapsed() < Duration::from_secs(seconds) && !clients.iter().any(|client| client.is_finished()) {
             std::thread::sleep(Duration::from_millis(200 + chance.below(800)));
             if chance.below(3) == 0 {
+                nginx.site.configure(&sized(["64m", "48m"][chance.below(2) as usize]));
                 nginx.signal(nginx.master(), Signal::SIGHUP);
                 reloads += 1;
             } else if let Some(worker) = nginx.workers().first() {
@@ -169,11 +179,16 @@ fn no_verdict_is_wrong_while_nginx_is_reloaded_and_workers_are_killed() {
         }
         stop.store(true, Ordering::Relaxed);
     });
+    if let Some(wrk) = &mut wrk {
+        wrk.wait().unwrap();
+    }
     eventually("three workers are left", || nginx.workers().len() == 3);
+    let moves = nginx.error_log().matches("were moved over").count();
+    let stays = nginx.error_log().matches("sessions, and the configuration says").count();
     let count = |of: &AtomicU64| of.load(Ordering::Relaxed);
     println!(
         "{} verdicts certain and right, {} in doubt, {} requests broken off, {} idle ends, {kills} kills, {reloads} reloads, \
-         workers had at most {most} KiB of their own",
+         {moves} moves into another size and {stays} that were called off, workers had at most {most} KiB of their own",
         count(&tally.right),
         count(&tally.in_doubt),
         count(&tally.broken),
