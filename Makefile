@@ -5,8 +5,10 @@ SHELL := /bin/bash
 CARGO ?= cargo
 CURFEW := target/release/curfew
 DEMO := target/demo
+MODULE := target/release/ngx_http_curfew_module.so
 
-.PHONY: build demo setup test soak sim kill death loom mutants tsan asan valgrind miri fuzz fuzz-ci fmt lint doc deny bench clean
+.PHONY: build demo setup test test-nginx test-nginx-1.28 memcheck-nginx module soak soak-nginx sim kill death loom mutants tsan asan \
+	valgrind miri fuzz fuzz-ci fmt lint doc deny bench bench-peers instructions bench-nginx clean
 
 build:
 	@command -v cc >/dev/null || { echo "a C compiler is missing; make setup installs one" >&2; exit 1; }
@@ -26,10 +28,51 @@ demo: build
 setup:
 	@./scripts/setup
 
+# The first line, because no test can link to the module: they have nginx load it.
 test: setup
+	$(CARGO) build --locked -p curfew-nginx
 	$(CARGO) test --workspace --locked
 	$(CARGO) test --locked -p curfew-engine --features crash-points --test death --test sim --test kill
-	@$(MAKE) --no-print-directory test-c test-go
+	@$(MAKE) --no-print-directory test-nginx-1.28 test-c test-go
+
+# The module's tests alone, in the nginx that is installed.
+test-nginx: setup
+	$(CARGO) build --locked -p curfew-nginx
+	$(CARGO) test --locked -p curfew-nginx
+
+# The nginx module for the nginx that is installed; for another one with NGINX_TREE, the folder of its
+# sources, and NGINX_CONFIGURE, what its `nginx -V` says after "configure arguments:".
+module: setup
+	$(CARGO) build --release --locked -p curfew-nginx
+	cp target/release/libngx_http_curfew_module.so $(MODULE)
+	@echo "built $(MODULE)"
+
+# The module's tests in an nginx of another version, built from its sources; takes some minutes at
+# first.
+OTHER := $(CURDIR)/target/nginx-1.28
+test-nginx-1.28: setup
+	./scripts/nginx-1.28
+	NGINX_SOURCE_DIR=$(OTHER) NGINX_BUILD_DIR=$(OTHER)/objs \
+		$(CARGO) build --locked -p curfew-nginx --target-dir target/with-nginx-1.28
+	NGINX_SOURCE_DIR=$(OTHER) NGINX_BUILD_DIR=$(OTHER)/objs CURFEW_NGINX=$(OTHER)/objs/nginx \
+		$(CARGO) test --locked -p curfew-nginx --target-dir target/with-nginx-1.28
+
+# The same under valgrind's memcheck, in an nginx whose pools hide nothing from it; takes a long while.
+MEMCHECK := $(CURDIR)/target/nginx-1.28-memcheck
+memcheck-nginx: setup
+	./scripts/nginx-1.28
+	./scripts/nginx-1.28 memcheck
+	NGINX_SOURCE_DIR=$(OTHER) NGINX_BUILD_DIR=$(OTHER)/objs \
+		$(CARGO) build --locked -p curfew-nginx --target-dir target/with-nginx-1.28
+	NGINX_SOURCE_DIR=$(OTHER) NGINX_BUILD_DIR=$(OTHER)/objs CURFEW_NGINX=$(MEMCHECK)/objs/nginx CURFEW_MEMCHECK=1 \
+		$(CARGO) test --locked -p curfew-nginx --target-dir target/with-nginx-1.28 -- --test-threads=2
+
+# Sessions, reloads and killed workers against a model, for CURFEW_SOAK_SECONDS.
+soak-nginx: setup
+	@./scripts/setup bench-nginx
+	$(CARGO) build --locked -p curfew-nginx
+	CURFEW_SOAK_SECONDS=$${CURFEW_SOAK_SECONDS:-300} \
+		$(CARGO) test --locked -p curfew-nginx --test nginx soak -- --nocapture
 
 # The same for longer: more random histories, and threads that run for a minute.
 soak:
@@ -88,11 +131,11 @@ fmt:
 	$(CARGO) fmt --check --manifest-path fuzz/Cargo.toml
 	$(CARGO) fmt --check --manifest-path ffi/fuzz/Cargo.toml
 
-lint:
+lint: setup
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	$(CARGO) clippy -p curfew-engine --all-targets --features crash-points --locked -- -D warnings
 
-doc:
+doc: setup
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items --locked
 
 deny:
@@ -107,6 +150,24 @@ bench:
 	target/release/curfew-bench touch
 	target/release/curfew-bench expire
 	target/release/curfew-bench fill
+
+# Curfew beside its peers and the limit, in one run; takes some 20 GB of memory at ten million sessions, and
+# needs a quiet machine. A page to look at is written beside the figures.
+bench-peers:
+	@mkdir -p target/bench
+	$(CARGO) bench --locked -p curfew-bench --bench peers -- --json $(CURDIR)/target/bench/peers.json \
+		--html $(CURDIR)/target/bench/peers.html
+
+# Instructions of each step under callgrind, beside the committed ones; growth is said, and is no failure.
+instructions: setup
+	$(CARGO) build --release --locked -p curfew-bench
+	target/release/curfew-bench instructions --against bench/instructions.json
+
+# What the module costs in nginx, beside others. The first needs a quiet machine.
+bench-nginx: module
+	@./scripts/setup bench-nginx
+	bench/nginx/bench.py cpu
+	bench/nginx/bench.py instructions
 
 clean:
 	$(CARGO) clean

@@ -12,7 +12,9 @@ use std::io;
 #[cfg(not(loom))]
 pub(crate) use bytes::copy_of;
 #[cfg(not(loom))]
-pub(crate) use file::{create, create_with, open, open_own, temporary};
+pub(crate) use file::{
+    append, create, create_memfd, create_with, give_back, lead_on, moves, open, open_fd, open_own, scratch, temporary,
+};
 #[cfg(not(loom))]
 pub(crate) use lent::{create_in, open_in};
 
@@ -43,15 +45,19 @@ pub struct Config {
     /// Ask the system for 2 MiB pages, which make touches of large regions faster and let memory
     /// be taken in larger pieces. A hint.
     pub huge_pages: bool,
+    /// The user that a region file shall belong to, when that is not this process's: a master that
+    /// runs as root makes the file for workers that do not. Only that user's processes, and those
+    /// that name it ([`crate::Table::open_owned_by`]), can open it.
+    pub owner: Option<u32>,
 }
 
 /// Without the secret, which must not get into a log.
 impl std::fmt::Debug for Config {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Config { capacity, events, epoch, huge_pages, .. } = self;
+        let Config { capacity, events, epoch, huge_pages, owner, .. } = self;
         let mut all = f.debug_struct("Config");
         all.field("capacity", capacity).field("events", events).field("epoch", epoch).field("huge_pages", huge_pages);
-        all.finish_non_exhaustive()
+        all.field("owner", owner).finish_non_exhaustive()
     }
 }
 
@@ -59,7 +65,21 @@ impl Config {
     /// A region for `capacity` sessions, everything else as usual.
     #[must_use]
     pub fn new(capacity: u64) -> Config {
-        Config { capacity, events: 0, secret: None, epoch: 0, huge_pages: false }
+        Config { capacity, events: 0, secret: None, epoch: 0, huge_pages: false, owner: None }
+    }
+
+    /// The largest region of at most `bytes` bytes; `None` when not even one session fits.
+    #[must_use]
+    pub fn fitting(bytes: u64) -> Option<Config> {
+        // A region grows with its capacity, but for some that begin a new shard and are a little
+        // smaller than the one before: what the search finds fits all the same.
+        let fits = |capacity: u64| Layout::new(capacity, 0).bytes() as u64 <= bytes;
+        let (mut fitting, mut above) = (0, MOST_CAPACITY + 1);
+        while above - fitting > 1 {
+            let middle = fitting + (above - fitting) / 2;
+            if fits(middle) { fitting = middle } else { above = middle }
+        }
+        (fitting > 0).then(|| Config::new(fitting))
     }
 
     pub(crate) fn layout(&self) -> Result<Layout, CreateError> {

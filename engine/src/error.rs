@@ -87,6 +87,9 @@ pub enum OpenError {
         /// What it said.
         source: io::Error,
     },
+    /// Another process is moving it into a region of another size, which takes a moment.
+    #[error("the region is being moved into one of another size: try again")]
+    Moving,
     /// The system gave no memory for a copy.
     #[error("cannot copy the region: {0}")]
     System(io::Error),
@@ -103,13 +106,13 @@ pub enum OpenError {
         path: PathBuf,
     },
     /// Another user's file: that user could change it under us.
-    #[error("{} belongs to user {owner}, and this process runs as user {me}", path.display())]
+    #[error("{} belongs to user {owner}, and should belong to user {me}", path.display())]
     Owner {
         /// Where.
         path: PathBuf,
         /// The file's owner.
         owner: u32,
-        /// The process's effective user.
+        /// Whose it should be: the process's effective user, unless the caller named another.
         me: u32,
     },
     /// Others may read or write it; it holds the key of all digests.
@@ -366,6 +369,30 @@ pub enum SnapshotError {
     Overrun {
         /// How often it was tried.
         passes: usize,
+    },
+}
+
+/// Why a region was not moved into one of another size. It is as it was.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MoveError {
+    /// What it holds could not be written down.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+    /// What was written down cannot be read.
+    #[error(transparent)]
+    Read(#[from] SnapshotOpenError),
+    /// The new region could not be made or filled; it may be too small.
+    #[error(transparent)]
+    Restore(#[from] RestoreError),
+    /// Another process uses the region and has not paused, or has called the move off.
+    #[error("another process uses the region and takes no part in moving it")]
+    InUse,
+    /// The file was moved so often that it should be made anew.
+    #[error("the region was moved {most} times: stop all that use it, and restore a snapshot")]
+    TooOften {
+        /// Moves of one file.
+        most: usize,
     },
 }
 

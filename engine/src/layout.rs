@@ -76,10 +76,18 @@ pub(crate) mod header {
     /// In memory that the caller lent: which file's bytes the owners lock; zero for none.
     #[cfg(not(loom))]
     pub(crate) const LOCKS: usize = 48;
+    /// Whether the region is on the move (moving.rs); beside nothing that is written often.
+    #[cfg(not(loom))]
+    pub(crate) const MOVE: usize = 56;
     pub(crate) const EPOCHS: usize = 128;
     /// Under loom, the locks on the owners' bytes.
     #[cfg(loom)]
     pub(crate) const LOCKED: usize = EPOCHS + OWNERS;
+    /// How far each owner is with it, in 16 bits each.
+    #[cfg(not(loom))]
+    pub(crate) const MOVERS: usize = EPOCHS + OWNERS;
+    #[cfg(not(loom))]
+    const _: () = assert!(MOVERS + OWNERS / 4 <= super::HEADER);
     const _: () = assert!(EPOCHS + OWNERS <= super::HEADER);
 }
 

@@ -58,6 +58,8 @@ mod lock;
 #[cfg(all(test, loom))]
 mod models;
 mod moment;
+#[cfg(not(loom))]
+mod moving;
 mod owner;
 mod policies;
 mod policy;
@@ -76,18 +78,20 @@ mod wheel;
 pub use backing::Config;
 pub use cause::{Cause, End};
 pub use error::{
-    ChangeError, ClockError, CopyError, CreateError, OpenError, PolicyError, RestoreError, RotateError, SnapshotError,
-    SnapshotOpenError, StartError,
+    ChangeError, ClockError, CopyError, CreateError, MoveError, OpenError, PolicyError, RestoreError, RotateError,
+    SnapshotError, SnapshotOpenError, StartError,
 };
 pub use events::{Event, EventReader, What};
 pub use key::{Binding, Key, Subject};
 pub use moment::Moment;
+#[cfg(not(loom))]
+pub use moving::Moving;
 pub use policies::PolicyId;
 pub use policy::{GraceMode, OnFull, OnLimit, OnMismatch, Policy, Retain};
 #[cfg(not(loom))]
 pub use region::Memory;
 #[cfg(not(loom))]
-pub use snapshot::{Restored, Snapshot, Snapshotted};
+pub use snapshot::{Move, Restored, Snapshot, Snapshotted};
 pub use state::{Deadlines, Life, State, deadlines, keep_until, state};
 pub use table::{
     Advance, Batched, Damage, Filter, Left, Mismatch, Rotated, SessionInfo, Start, Started, Stats, Table, Verdict,

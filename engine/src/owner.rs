@@ -31,11 +31,23 @@ use crate::layout::{OWNERS, header};
 #[cfg(not(loom))]
 const LOCK_BYTES: i64 = 1 << 60;
 
+/// Where a region begins in the file whose bytes are locked: regions of one file have bytes of their own.
+#[cfg(not(loom))]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Place(pub(crate) u64);
+
 /// This process's place among the owners of a region.
 pub(crate) struct Owner {
     pub(crate) id: u64,
     #[cfg(not(loom))]
-    file: Option<File>,
+    locks: Option<Locks>,
+}
+
+/// The bytes that the owners of one region lock.
+#[cfg(not(loom))]
+struct Locks {
+    file: File,
+    place: Place,
 }
 
 impl Owner {
@@ -44,29 +56,30 @@ impl Owner {
         Owner {
             id: 1 << 16 | 1,
             #[cfg(not(loom))]
-            file: None,
+            locks: None,
         }
     }
 
     /// Claims a number through `file`, an open file description of this process's own. `None` when
     /// all are taken.
     #[cfg(not(loom))]
-    pub(crate) fn claim(file: File, words: &[Word]) -> std::io::Result<Option<Owner>> {
+    pub(crate) fn claim(file: File, place: Place, words: &[Word]) -> std::io::Result<Option<Owner>> {
+        let locks = Locks { file, place };
         for number in 0..OWNERS {
             let word = &words[header::EPOCHS + number];
             let last = word.load(Ordering::Acquire);
             let epoch = last.wrapping_add(1) & 0xffff_ffff;
-            if !try_lock_byte(&file, number, epoch)? {
+            if !locks.try_lock(number, epoch)? {
                 continue;
             }
             // From `last` only the holder of this byte leads on, so what is true now stays true.
-            if word.load(Ordering::Acquire) == last && !is_byte_locked(&file, number, last) {
+            if word.load(Ordering::Acquire) == last && !locks.is_locked(number, last) {
                 #[cfg(feature = "crash-points")]
                 crate::crash::step_in_header();
                 word.store(epoch, Ordering::Release);
-                return Ok(Some(Owner { id: epoch << 16 | (number as u64 + 1), file: Some(file) }));
+                return Ok(Some(Owner { id: epoch << 16 | (number as u64 + 1), locks: Some(locks) }));
             }
-            unlock_byte(&file, number, epoch)?;
+            locks.unlock(number, epoch)?;
         }
         Ok(None)
     }
@@ -89,7 +102,35 @@ impl Owner {
     /// What the byte is locked through.
     #[cfg(not(loom))]
     pub(crate) fn descriptor(&self) -> Option<BorrowedFd<'_>> {
-        self.file.as_ref().map(AsFd::as_fd)
+        self.locks.as_ref().map(|locks| locks.file.as_fd())
+    }
+
+    /// Whether another opener of the region is there, in this process or in another one.
+    #[cfg(not(loom))]
+    pub(crate) fn has_company(&self) -> bool {
+        self.others().next().is_some()
+    }
+
+    /// The numbers of the other openers.
+    #[cfg(not(loom))]
+    pub(crate) fn others(&self) -> impl Iterator<Item = usize> + '_ {
+        // The byte of this owner is not reported: a lock does not conflict with its own holder.
+        let locks = self.locks.iter();
+        locks.flat_map(|locks| {
+            (0..OWNERS).filter(|number| [0, 1].into_iter().any(|epoch| locks.is_locked(*number, epoch)))
+        })
+    }
+
+    /// Where the region begins in its file.
+    #[cfg(not(loom))]
+    pub(crate) fn place(&self) -> u64 {
+        self.locks.as_ref().map_or(0, |locks| locks.place.0)
+    }
+
+    /// This process's own number.
+    #[cfg(not(loom))]
+    pub(crate) fn number(&self) -> usize {
+        (self.id & 0xffff) as usize - 1
     }
 
     /// Whether the holder of `id` can still be at work.
@@ -102,47 +143,46 @@ impl Owner {
             return false;
         }
         #[cfg(not(loom))]
-        return self.file.as_ref().is_some_and(|file| is_byte_locked(file, number, id >> 16));
+        return self.locks.as_ref().is_some_and(|locks| locks.is_locked(number, id >> 16));
         #[cfg(loom)]
         return words[header::LOCKED + number].load(Ordering::Acquire) == 1;
     }
 }
 
 #[cfg(not(loom))]
-fn byte(number: usize, epoch: u64, kind: i32) -> nix::libc::flock {
-    nix::libc::flock {
-        l_type: kind as i16,
-        l_whence: nix::libc::SEEK_SET as i16,
-        l_start: LOCK_BYTES + number as i64 * 2 + (epoch & 1) as i64,
-        l_len: 1,
-        l_pid: 0,
+impl Locks {
+    fn byte(&self, number: usize, epoch: u64, kind: i32) -> nix::libc::flock {
+        nix::libc::flock {
+            l_type: kind as i16,
+            l_whence: nix::libc::SEEK_SET as i16,
+            l_start: LOCK_BYTES + self.place.0 as i64 + number as i64 * 2 + (epoch & 1) as i64,
+            l_len: 1,
+            l_pid: 0,
+        }
     }
-}
 
-#[cfg(not(loom))]
-fn try_lock_byte(file: &File, number: usize, epoch: u64) -> std::io::Result<bool> {
-    use nix::errno::Errno;
-    let byte = byte(number, epoch, nix::libc::F_WRLCK);
-    match nix::fcntl::fcntl(file, nix::fcntl::FcntlArg::F_OFD_SETLK(&byte)) {
-        Ok(_) => Ok(true),
-        Err(Errno::EAGAIN | Errno::EACCES) => Ok(false),
-        Err(other) => Err(other.into()),
+    fn try_lock(&self, number: usize, epoch: u64) -> std::io::Result<bool> {
+        use nix::errno::Errno;
+        let byte = self.byte(number, epoch, nix::libc::F_WRLCK);
+        match nix::fcntl::fcntl(&self.file, nix::fcntl::FcntlArg::F_OFD_SETLK(&byte)) {
+            Ok(_) => Ok(true),
+            Err(Errno::EAGAIN | Errno::EACCES) => Ok(false),
+            Err(other) => Err(other.into()),
+        }
     }
-}
 
-#[cfg(not(loom))]
-fn unlock_byte(file: &File, number: usize, epoch: u64) -> std::io::Result<()> {
-    let byte = byte(number, epoch, nix::libc::F_UNLCK);
-    nix::fcntl::fcntl(file, nix::fcntl::FcntlArg::F_OFD_SETLK(&byte))?;
-    Ok(())
-}
+    fn unlock(&self, number: usize, epoch: u64) -> std::io::Result<()> {
+        let byte = self.byte(number, epoch, nix::libc::F_UNLCK);
+        nix::fcntl::fcntl(&self.file, nix::fcntl::FcntlArg::F_OFD_SETLK(&byte))?;
+        Ok(())
+    }
 
-#[cfg(not(loom))]
-fn is_byte_locked(file: &File, number: usize, epoch: u64) -> bool {
-    let mut answer = byte(number, epoch, nix::libc::F_WRLCK);
-    // An error is no answer: who cannot be shown dead is treated as alive.
-    match nix::fcntl::fcntl(file, nix::fcntl::FcntlArg::F_OFD_GETLK(&mut answer)) {
-        Ok(_) => i32::from(answer.l_type) != nix::libc::F_UNLCK,
-        Err(_) => true,
+    fn is_locked(&self, number: usize, epoch: u64) -> bool {
+        let mut answer = self.byte(number, epoch, nix::libc::F_WRLCK);
+        // An error is no answer: who cannot be shown dead is treated as alive.
+        match nix::fcntl::fcntl(&self.file, nix::fcntl::FcntlArg::F_OFD_GETLK(&mut answer)) {
+            Ok(_) => i32::from(answer.l_type) != nix::libc::F_UNLCK,
+            Err(_) => true,
+        }
     }
 }

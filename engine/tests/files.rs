@@ -1,5 +1,6 @@
 //! Region files: who may open them, what two openers see, and what becomes of a dead one's locks.
 
+use std::os::fd::AsFd;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -84,6 +85,62 @@ fn another_users_file_is_refused() {
         return;
     }
     assert!(matches!(Table::open(&path), Err(OpenError::Owner { owner: 12_345, .. })));
+}
+
+#[test]
+fn who_may_give_a_file_away_makes_it_for_another_user_and_opens_it_in_its_name() {
+    let (_directory, path) = new_region();
+    let config = Config { owner: Some(12_345), ..Config::new(100) };
+    let table = match Table::create(&path, &config) {
+        Err(CreateError::Io { source, .. }) if source.kind() == std::io::ErrorKind::PermissionDenied => {
+            println!("skipped: this needs the right to give files away ({source})");
+            return;
+        }
+        made => made.unwrap(),
+    };
+    let key = table.key(b"id");
+    table.start(key, &Start::under(staff(&table)), at(0)).unwrap();
+    assert!(matches!(Table::open(&path), Err(OpenError::Owner { owner: 12_345, .. })));
+    assert!(matches!(Table::open_owned_by(&path, 12_346), Err(OpenError::Owner { owner: 12_345, me: 12_346, .. })));
+    let other = Table::open_owned_by(&path, 12_345).unwrap();
+    assert!(matches!(other.touch(key, Binding::NONE, at(1)), Verdict::Active(_)));
+}
+
+#[test]
+fn a_region_without_a_name_is_shared_through_its_descriptor() {
+    let fd = Table::create_memfd(c"test", &Config::new(100)).unwrap();
+    let first = Table::open_fd(fd.as_fd(), None).unwrap();
+    let second = Table::open_fd(fd.as_fd(), None).unwrap();
+    let key = first.key(b"id");
+    first.start(key, &Start::under(staff(&first)), at(0)).unwrap();
+    drop(first);
+    assert!(matches!(second.touch(key, Binding::NONE, at(1)), Verdict::Active(_)));
+    let file = std::fs::File::from(fd);
+    assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    assert!(file.set_len(8).is_err(), "nobody cuts it short under those who map it");
+    file.set_permissions(std::fs::Permissions::from_mode(0o640)).unwrap();
+    assert!(matches!(Table::open_fd(file.as_fd(), None), Err(OpenError::Mode { mode: 0o640, .. })));
+}
+
+#[test]
+fn a_region_that_fits_a_number_of_bytes_is_the_largest_that_does() {
+    assert!(Config::fitting(4096).is_none());
+    for bytes in [256 << 10, 1 << 20, 64 << 20, 1 << 30] {
+        let config = Config::fitting(bytes).unwrap();
+        let size = |capacity| Table::private(&Config::new(capacity)).unwrap().stats().bytes;
+        assert!(size(config.capacity) <= bytes && size(config.capacity + 1) > bytes, "{bytes}: {config:?}");
+    }
+}
+
+#[test]
+fn a_region_knows_whether_somebody_else_has_it_open() {
+    let (_directory, path) = new_region();
+    let one = Table::create(&path, &Config::new(100)).unwrap();
+    assert!(!one.has_company());
+    let other = Table::open(&path).unwrap();
+    assert!(one.has_company() && other.has_company());
+    drop(other);
+    assert!(!one.has_company());
 }
 
 #[test]

@@ -19,6 +19,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("crash", &["layout"]),
     ("owner", &["atomic", "crash", "layout"]),
     ("region", &["atomic", "crash", "layout", "owner"]),
+    ("moving", &["atomic", "layout", "region"]),
     ("lock", &["atomic", "crash", "region"]),
     ("index", &["atomic", "layout", "region"]),
     ("wheel", &["layout", "region", "time"]),
@@ -33,12 +34,12 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "state", "subjects", "time", "wheel",
         ],
     ),
-    ("backing", &["atomic", "error", "key", "layout", "moment", "owner", "region"]),
+    ("backing", &["atomic", "error", "key", "layout", "moment", "moving", "owner", "region"]),
     (
         "snapshot",
         &[
-            "atomic", "backing", "cause", "error", "events", "key", "layout", "moment", "policies", "policy", "record",
-            "region", "snapshot", "state", "table", "time", "wheel",
+            "atomic", "backing", "cause", "error", "events", "key", "layout", "moment", "moving", "policies", "policy",
+            "record", "region", "snapshot", "state", "table", "time", "wheel",
         ],
     ),
     (

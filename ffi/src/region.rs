@@ -40,11 +40,11 @@ unsafe fn config(from: *const curfew_config) -> Result<Config, Refusal> {
     // SAFETY: the caller's promise.
     let secret = if config.secret.is_null() { None } else { Some(unsafe { value(config.secret.cast::<[u8; 32]>()) }?) };
     Ok(Config {
-        capacity: config.capacity,
         events: config.events,
         secret,
         epoch,
         huge_pages: config.flags & CURFEW_HUGE_PAGES != 0,
+        ..Config::new(config.capacity)
     })
 }
 

@@ -168,7 +168,7 @@ impl From<OpenError> for Refusal {
             OpenError::Version { .. } => CURFEW_OTHER_VERSION,
             OpenError::OtherBoot => CURFEW_OTHER_BOOT,
             OpenError::TooManyProcesses { .. } => CURFEW_TOO_MANY_PROCESSES,
-            OpenError::Unfinished | OpenError::Replaced { .. } => CURFEW_UNFINISHED,
+            OpenError::Unfinished | OpenError::Replaced { .. } | OpenError::Moving => CURFEW_UNFINISHED,
             OpenError::Unaligned { .. } => CURFEW_MEMORY,
             OpenError::NotShared | OpenError::OtherLocks { .. } => CURFEW_NOT_SHARED,
             _ => CURFEW_SYSTEM,

@@ -3,22 +3,45 @@
 use super::{checksum, zeroes};
 use crate::error::OpenError;
 use crate::layout::{HEADER, Layout, MAGIC, MOST_CAPACITY, MOST_EVENTS, VERSION, header};
+use crate::moving;
 use crate::region::Region;
 
 /// A region of this process's own that holds what another one held. Whatever clock its ticks were
 /// counted by, and whoever had its locks, is not here.
-pub(crate) fn copy_of(bytes: &[u8]) -> Result<Region, OpenError> {
+pub(crate) fn copy_of(all: &[u8]) -> Result<Region, OpenError> {
+    let mut from = 0;
+    for _ in 0..=moving::MOST {
+        let region = copy_of_one(all.get(from as usize..).unwrap_or_default())?;
+        match moving::target(region.get(header::MOVE), from) {
+            Some(to) => from = to,
+            None => {
+                // Nobody moves a copy.
+                region.set(header::MOVE, 0);
+                return Ok(region);
+            }
+        }
+    }
+    Err(OpenError::Header { what: "where it has moved to" })
+}
+
+fn copy_of_one(bytes: &[u8]) -> Result<Region, OpenError> {
     check_length(bytes.len() as u64)?;
     let words = || bytes.chunks_exact(8).map(|word| u64::from_le_bytes(*word.first_chunk().expect("eight bytes")));
     let layout = check_header(|at| words().nth(at).unwrap_or(0))?;
-    if bytes.len() != layout.bytes() {
+    if !may_be_long(bytes.len() as u64, layout.bytes() as u64) {
         return Err(OpenError::Length { bytes: bytes.len() as u64, expected: layout.bytes() as u64 });
     }
     let region = zeroes(layout, false).map_err(OpenError::System)?;
     // Pages of zeroes are there already, and need not be taken.
-    words().enumerate().filter(|(_, word)| *word != 0).for_each(|(at, word)| region.set(at, word));
+    words().take(layout.words).enumerate().filter(|(_, word)| *word != 0).for_each(|(at, word)| region.set(at, word));
     check_sum(&region)?;
     Ok(region)
+}
+
+/// Whether a region of `expected` bytes can have `bytes` from its beginning to the end of its file: no
+/// less, and more only if another region, one that it moves to, has been begun behind it.
+pub(super) fn may_be_long(bytes: u64, expected: u64) -> bool {
+    bytes == expected || bytes > expected.next_multiple_of(moving::PLACE)
 }
 
 /// A region has a header at least.

@@ -16,7 +16,7 @@ use crate::atomic::Ordering;
 use crate::error::{CreateError, OpenError};
 use crate::layout::{HEADER, MAGIC, header};
 use crate::moment::boot_marker;
-use crate::owner::Owner;
+use crate::owner::{Owner, Place};
 use crate::region::{Memory, Region};
 
 /// Creates a region in `memory`.
@@ -42,7 +42,7 @@ pub(crate) fn create_in(memory: &Memory, locks: Option<&Path>, config: &Config) 
     if let Some(path) = locks {
         let mut options = OpenOptions::new();
         let (file, meta) = open_own(path, options.read(true).write(true).create(true).truncate(false).mode(0o600))?;
-        region.owner = claim(file, path, &region)?;
+        region.owner = claim(file, path, Place::default(), &region)?;
         region.set(header::LOCKS, identity(&meta));
     }
     initialise(&region, config, secret, boot);
@@ -71,7 +71,7 @@ pub(crate) fn open_in(memory: &Memory, locks: &Path) -> Result<Region, OpenError
         noted if noted != identity(&meta) => return Err(OpenError::OtherLocks { path: locks.into() }),
         _ => {}
     }
-    region.owner = claim(file, locks, &region)?;
+    region.owner = claim(file, locks, Place::default(), &region)?;
     Ok(region)
 }
 

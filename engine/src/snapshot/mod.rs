@@ -17,14 +17,19 @@
 //! **Reading one** (read.rs) believes nothing: owner, mode and length of the file, two checksums,
 //! every field of every entry; all of it before any of it is used.
 //!
+//! **Moving** (moving.rs) is both at once, into another region of the same file, under the eyes of those
+//! who use it.
+//!
 //! **Restoring** (restore.rs) puts the records into an empty region as they were. What has ended
 //! meanwhile has ended by the state function like everything else; the next advance reports it.
 
 mod format;
+mod moving;
 mod read;
 mod restore;
 mod write;
 
+pub use moving::Move;
 pub use read::Snapshot;
 pub use restore::Restored;
 pub use write::Snapshotted;

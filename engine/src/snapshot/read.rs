@@ -61,6 +61,16 @@ impl Snapshot {
         })
     }
 
+    /// The same from a file that was written just now and has no name.
+    pub(super) fn from_file(file: File) -> Result<Snapshot, SnapshotOpenError> {
+        let io = |source| OpenError::Io { path: "in memory".into(), source };
+        let bytes = file.metadata().map_err(io)?.len();
+        Snapshot::read(Source::File(file), bytes).map_err(|error| match error {
+            ReadError::Io(source) => io(source).into(),
+            ReadError::Refused(error) => error,
+        })
+    }
+
     /// The same from bytes in memory.
     ///
     /// # Errors

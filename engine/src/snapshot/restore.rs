@@ -9,7 +9,7 @@ use std::path::Path;
 
 use crate::backing::{self, Config};
 use crate::cause::Cause;
-use crate::error::RestoreError;
+use crate::error::{CreateError, RestoreError};
 use crate::key::{Binding, Key, Subject};
 use crate::layout::header;
 use crate::moment::Moment;
@@ -75,6 +75,17 @@ impl Snapshot {
         };
         let region = backing::create_with(path, &config, fill)?;
         Ok((Table::new(region), restored))
+    }
+
+    /// Restores into the region that `make` makes.
+    pub(super) fn restore_into(
+        &self,
+        config: &Config,
+        moment: &Moment,
+        make: impl FnOnce(&Config) -> Result<Region, CreateError>,
+    ) -> Result<Restored, RestoreError> {
+        let (config, restored) = self.resume(config, moment)?;
+        self.fill(&Table::new(make(&config)?), restored)
     }
 
     fn resume(&self, config: &Config, moment: &Moment) -> Result<(Config, Restored), RestoreError> {

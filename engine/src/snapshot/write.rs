@@ -20,7 +20,7 @@ use std::path::Path;
 
 use crate::backing;
 use crate::cause::{Cause, End};
-use crate::error::SnapshotError;
+use crate::error::{MoveError, SnapshotError};
 use crate::events::Event;
 use crate::layout::{POLICIES, header};
 use crate::moment::Moment;
@@ -28,6 +28,7 @@ use crate::policies::NAME_BYTES;
 use crate::record::{Kind, View};
 use crate::region::Region;
 use crate::snapshot::format::{ENTRY, Entry, HEAD, Head, MAGIC, NamedPolicy, Policies, WRITING, What};
+use crate::snapshot::read::Snapshot;
 use crate::state::deadlines;
 use crate::table::Table;
 use crate::time::Tick;
@@ -85,6 +86,17 @@ impl Table {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         File::open(folder).and_then(|folder| folder.sync_all()).map_err(io)?;
         written
+    }
+
+    /// The same in memory, to restore another region from in a moment.
+    ///
+    /// # Errors
+    /// [`MoveError`].
+    pub fn snapshot_in_memory(&self, moment: &Moment) -> Result<Snapshot, MoveError> {
+        let path = Path::new("in memory");
+        let file = backing::scratch().map_err(|source| SnapshotError::Io { path: path.into(), source })?;
+        self.write_snapshot(&file, path, moment)?;
+        Ok(Snapshot::from_file(file)?)
     }
 
     fn write_snapshot(&self, mut file: &File, path: &Path, moment: &Moment) -> Result<Snapshotted, SnapshotError> {

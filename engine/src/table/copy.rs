@@ -23,6 +23,14 @@ pub(crate) enum Adopted {
 }
 
 impl Table {
+    /// Whether somebody else has this region open, so that what is copied out of it may be changed
+    /// after. Always false for a private one.
+    #[cfg(not(loom))]
+    #[must_use]
+    pub fn has_company(&self) -> bool {
+        self.region.owner.has_company()
+    }
+
     /// Copies every policy and every session that is alive or remembered at `now` into an empty
     /// region with the same secret, with their starts, activities, tokens and bindings; says how
     /// many. Aliases of rotated sessions become ended records: their overlap ends here. Sessions

@@ -9,7 +9,9 @@ mod start;
 pub(crate) mod touch;
 
 #[cfg(not(loom))]
-use std::os::fd::BorrowedFd;
+use std::ffi::CStr;
+#[cfg(not(loom))]
+use std::os::fd::{BorrowedFd, OwnedFd};
 #[cfg(not(loom))]
 use std::path::Path;
 use std::sync::atomic::AtomicUsize;
@@ -125,7 +127,7 @@ impl Table {
     /// damaged, of another version, or from before the machine's last boot.
     #[cfg(not(loom))]
     pub fn open(path: &Path) -> Result<Table, OpenError> {
-        backing::open(path, false).map(Table::opened)
+        backing::open(path, None, false).map(Table::opened)
     }
 
     /// A table of this process's own that holds what a region held when somebody read these bytes:
@@ -152,6 +154,37 @@ impl Table {
         Table::new(region)
     }
 
+    /// Opens a region file that belongs to `owner`, which this process, as root, may do in its place.
+    ///
+    /// # Errors
+    /// As [`Table::open`].
+    #[cfg(not(loom))]
+    pub fn open_owned_by(path: &Path, owner: u32) -> Result<Table, OpenError> {
+        backing::open(path, Some(owner), false).map(Table::opened)
+    }
+
+    /// Creates a region in memory that other processes can map and that has no name: whoever
+    /// inherits the descriptor opens it with [`Table::open_fd`]. It is gone when the last descriptor
+    /// and the last table are. `/proc` shows it as `/memfd:NAME`, with at most 249 bytes of `name`.
+    ///
+    /// # Errors
+    /// As [`Table::create`].
+    #[cfg(not(loom))]
+    pub fn create_memfd(name: &CStr, config: &Config) -> Result<OwnedFd, CreateError> {
+        backing::create_memfd(name, config)
+    }
+
+    /// Opens the region behind a descriptor, which may have been inherited: each process, and each
+    /// call, becomes an opener of its own. The descriptor is only looked at. The region must belong to
+    /// `owner`, or to this process's user when there is none.
+    ///
+    /// # Errors
+    /// As [`Table::open`].
+    #[cfg(not(loom))]
+    pub fn open_fd(fd: BorrowedFd<'_>, owner: Option<u32>) -> Result<Table, OpenError> {
+        backing::open_fd(fd, owner).map(Table::opened)
+    }
+
     /// Opens the region file at `path`, or creates it when there is none. Of several processes that
     /// do this at once, one creates it and the others open what it made.
     ///
@@ -161,7 +194,7 @@ impl Table {
     pub fn open_or_create(path: &Path, config: &Config) -> Result<Table, CreateError> {
         match Table::create(path, config) {
             Err(CreateError::Exists { .. }) => {
-                Ok(Table::opened(backing::open(path, config.huge_pages).map_err(CreateError::Open)?))
+                Ok(Table::opened(backing::open(path, config.owner, config.huge_pages).map_err(CreateError::Open)?))
             }
             other => other,
         }

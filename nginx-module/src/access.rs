@@ -1,0 +1,293 @@
+//! The access phase: may this request pass?
+//!
+//! It runs after nginx's own access modules and never speaks for a request: who passes here is
+//! declined, so that with `satisfy any` nobody gets in on a session's word alone.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::atomic::Ordering;
+
+use curfew_engine::{Binding, Cause, GraceMode, Key, Start, Table, Tick, Verdict};
+use nginx_sys::{
+    NGX_DECLINED, NGX_HTTP_GET, NGX_HTTP_HEAD, NGX_LOG_ERR, NGX_LOG_INFO, NGX_LOG_WARN, ngx_http_request_t, ngx_int_t,
+};
+use ngx::ngx_log_error;
+
+use crate::conf::{self, LocConf, Value, choice};
+use crate::nginx::{Request, fence};
+use crate::record::{self, Record};
+use crate::status::Status;
+use crate::zone::Zone;
+use crate::{clock, cookies, navigation};
+
+const DECLINED: ngx_int_t = NGX_DECLINED as ngx_int_t;
+/// How often a token's expiry that cannot be read is written to the log by one worker.
+const COMPLAIN_EVERY_MS: u64 = 60_000;
+
+pub(crate) unsafe extern "C" fn access(raw: *mut ngx_http_request_t) -> ngx_int_t {
+    // SAFETY: nginx calls this with a live request.
+    let (request, conf) = unsafe { (Request::new(raw), conf::of_request(raw)) };
+    if !request.is_main() || !conf.is_guarded() && conf.end == choice::OFF {
+        return DECLINED;
+    }
+    fence(request.log(), refuse_status(conf, Status::Error).unwrap_or(DECLINED), || {
+        let Some(record) = record::of(request) else { return 500 };
+        if conf.is_guarded() {
+            // What was refused a moment ago is on its way to its error page.
+            if record.denied {
+                return DECLINED;
+            }
+            let status = check(request, conf, record);
+            record.status = Some(status);
+            record.dry_run = conf.is_dry_run();
+            if let (Status::Error, Some(counters)) = (status, conf.zone().and_then(Zone::counters)) {
+                counters.errors.fetch_add(1, Ordering::Relaxed);
+            }
+            if let Some(refusal) = refuse_status(conf, status) {
+                return refuse(request, conf, record, status, refusal);
+            }
+        }
+        end(request, conf, record);
+        DECLINED
+    })
+}
+
+/// After the access phase, which `satisfy any` may have cut short: what ends here ends all the same.
+pub(crate) unsafe extern "C" fn precontent(raw: *mut ngx_http_request_t) -> ngx_int_t {
+    // SAFETY: nginx calls this with a live request.
+    let (request, conf) = unsafe { (Request::new(raw), conf::of_request(raw)) };
+    if !request.is_main() || conf.end == choice::OFF {
+        return DECLINED;
+    }
+    fence(request.log(), 500, || {
+        let Some(record) = record::of(request) else { return 500 };
+        end(request, conf, record);
+        DECLINED
+    })
+}
+
+/// The status with which a request is refused; `None` if it passes.
+fn refuse_status(conf: &LocConf, status: Status) -> Option<ngx_int_t> {
+    let passes = match status {
+        _ if conf.is_dry_run() => true,
+        Status::Active | Status::Grace => true,
+        Status::Unknown => conf.unknown == choice::PASS,
+        Status::NoId => conf.no_id == choice::PASS,
+        Status::Error | Status::Full => conf.on_error == choice::PASS,
+        _ => false,
+    };
+    if passes {
+        return None;
+    }
+    Some(match status {
+        Status::Error | Status::Full => 503,
+        Status::Limited => 403,
+        _ => conf.deny_status,
+    })
+}
+
+/// What one location makes of a request: the session it names, and what it shows for it.
+pub(crate) struct Shown {
+    pub(crate) table: Rc<Table>,
+    pub(crate) key: Key,
+    pub(crate) binding: Binding,
+    pub(crate) token: Option<Tick>,
+    pub(crate) now: Tick,
+}
+
+impl Shown {
+    /// Reads `id` and nothing else.
+    pub(crate) fn read_id(request: Request<'_>, conf: &LocConf, id: Value) -> Result<Shown, Status> {
+        let table = conf.zone().and_then(|zone| zone.table(request.log())).ok_or(Status::Error)?;
+        let now = clock::now(&table);
+        let source = id;
+        let id = request.evaluate(source).ok_or(Status::Error)?;
+        if id.is_empty() {
+            return Err(Status::NoId);
+        }
+        if cookies::is_ambiguous(request, source, id) {
+            return Err(Status::AmbiguousId);
+        }
+        let key = table.key(id);
+        Ok(Shown { table, key, binding: Binding::NONE, token: None, now })
+    }
+
+    /// Reads `id` and what stands beside it.
+    pub(crate) fn read(request: Request<'_>, conf: &LocConf, id: Value) -> Result<Shown, Status> {
+        let mut shown = Shown::read_id(request, conf, id)?;
+        let (table, now) = (shown.table.clone(), shown.now);
+        if !conf.binding.is_null() {
+            shown.binding = table.binding(request.evaluate(conf.binding).ok_or(Status::Error)?);
+        }
+        if !conf.expires.is_null() {
+            let text = request.evaluate(conf.expires).ok_or(Status::Error)?;
+            if !text.is_empty() {
+                let Some(date) = clock::parse_date(text) else {
+                    complain_about_token(request);
+                    return Err(Status::TokenInvalid);
+                };
+                shown.token = Some(clock::tick_of_date(date, now));
+            }
+        }
+        Ok(shown)
+    }
+
+    /// Asks about the session.
+    pub(crate) fn peek(&self) -> Verdict {
+        self.table.peek(self.key, self.binding, self.now)
+    }
+
+    fn touch(&self) -> Verdict {
+        self.table.touch(self.key, self.binding, self.now)
+    }
+
+    /// Begins the session.
+    pub(crate) fn start(&self, request: Request<'_>, conf: &LocConf) -> Status {
+        let policy = conf.zone().and_then(|zone| zone.policies.borrow().get(conf.policy()).copied().flatten());
+        let Some(policy) = policy else { return Status::Error };
+        let mut start = Start::under(policy).bound_to(self.binding).until(self.token.unwrap_or(Tick::NEVER));
+        if !conf.subject.is_null() {
+            let Some(subject) = request.evaluate(conf.subject) else { return Status::Error };
+            start = start.of(self.table.subject(subject));
+        }
+        self.table.start(self.key, &start, self.now).map_or_else(Status::from, |_| Status::Active)
+    }
+}
+
+fn complain_about_token(request: Request<'_>) {
+    thread_local!(static NOT_BEFORE: Cell<u64> = const { Cell::new(0) });
+    let now = clock::boot_millis();
+    if NOT_BEFORE.get() <= now {
+        NOT_BEFORE.set(now.saturating_add(COMPLAIN_EVERY_MS));
+        let message = "curfew: curfew_expires is not a time in seconds since 1970; such requests are denied";
+        ngx_log_error!(NGX_LOG_ERR, request.log(), "{}", message);
+    }
+}
+
+fn check(request: Request<'_>, conf: &LocConf, record: &mut Record) -> Status {
+    let shown = match Shown::read(request, conf, conf.id) {
+        Ok(shown) => shown,
+        Err(status) => return status,
+    };
+    let zone = conf.zone().map_or(std::ptr::null(), std::ptr::from_ref);
+    if let (Some(status), true) = (record.status, record.zone == zone && record.key == Some(shown.key)) {
+        // It comes by a second time, redirected inside.
+        return status;
+    }
+    record.zone = zone;
+    record.key = Some(shown.key);
+    record.presented = shown.binding;
+    record.arrived = shown.now;
+    if shown.token.is_some_and(|token| token <= shown.now) {
+        return Status::Ended(Cause::Token);
+    }
+    let counts = conf.activity.is_null()
+        || match request.evaluate(conf.activity) {
+            Some(value) => is_true(value),
+            None => return Status::Error,
+        };
+    record.counts = counts && conf.activity_at == choice::RESPONSE;
+    let touches = counts && !record.counts;
+    let mut verdict = if touches { shown.touch() } else { shown.peek() };
+    if let (Verdict::Mismatch(_), false) = (&verdict, touches) {
+        // Only a touch counts it, and ends the session if the policy says so.
+        verdict = shown.touch();
+    }
+    let status = judge(&shown.table, verdict, record);
+    if status == Status::Unknown && conf.unknown == choice::START {
+        let started = shown.start(request, conf);
+        if started == Status::Active {
+            return judge(&shown.table, shown.peek(), record);
+        }
+        return started;
+    }
+    status
+}
+
+/// What a verdict means here.
+pub(crate) fn judge(table: &Table, verdict: Verdict, record: &mut Record) -> Status {
+    match verdict {
+        Verdict::Active(left) => {
+            record.left = Some(left);
+            Status::Active
+        }
+        Verdict::Grace(left) => {
+            record.left = Some(left);
+            match table.policy(left.policy).map(|policy| policy.grace_mode) {
+                Some(GraceMode::Resume) => Status::Grace,
+                Some(GraceMode::Reauth) => Status::Reauthenticate,
+                None => Status::Error,
+            }
+        }
+        Verdict::Ended(end) => Status::Ended(end.cause),
+        Verdict::Mismatch(_) => Status::BindingMismatch,
+        Verdict::Unknown => Status::Unknown,
+    }
+}
+
+/// Whether a variable says yes: as in nginx's own conditions, empty and "0" are no.
+pub(crate) fn is_true(value: &[u8]) -> bool {
+    !value.is_empty() && value != b"0"
+}
+
+fn refuse(request: Request<'_>, conf: &LocConf, record: &mut Record, status: Status, refusal: ngx_int_t) -> ngx_int_t {
+    record.denied = true;
+    record.counts = false;
+    if let Some(counters) = conf.zone().and_then(Zone::counters) {
+        counters.denied.fetch_add(1, Ordering::Relaxed);
+    }
+    if let Some(key) = record.key {
+        ngx_log_error!(NGX_LOG_INFO, request.log(), "curfew: denied, {}, session {}", status.name(), key);
+    } else {
+        ngx_log_error!(NGX_LOG_INFO, request.log(), "curfew: denied, {}", status.name());
+    }
+    if refusal != conf.deny_status || conf.deny_redirect.is_null() || !navigation::is_navigation(request) {
+        return refusal;
+    }
+    let Some(to) = request.evaluate(conf.deny_redirect) else { return 500 };
+    if to.is_empty() {
+        return refusal;
+    }
+    let Some(location) = request.add_header("Location", to) else { return 500 };
+    // SAFETY: the request is live, and the header one of its own.
+    unsafe { (*request.raw()).headers_out.location = location };
+    if matches!(request.method(), NGX_HTTP_GET | NGX_HTTP_HEAD) { 302 } else { 303 }
+}
+
+/// Does what `curfew_end` says.
+fn end(request: Request<'_>, conf: &LocConf, record: &mut Record) {
+    let cause = match conf.end {
+        choice::LOGOUT => Cause::Logout,
+        choice::REVOKED => Cause::Revoked,
+        _ => return,
+    };
+    if record.ended || record.denied {
+        return;
+    }
+    // What has an end must not hang on anything but the id.
+    match Shown::read_id(request, conf, conf.id) {
+        Ok(shown) => {
+            record.ended = true;
+            record.counts = false;
+            record.left = None;
+            record.key = Some(shown.key);
+            record.zone = conf.zone().map_or(std::ptr::null(), std::ptr::from_ref);
+            match shown.table.end(shown.key, cause, shown.now) {
+                Ok(()) => record.status = Some(Status::Ended(cause)),
+                Err(error) => {
+                    ngx_log_error!(
+                        NGX_LOG_INFO,
+                        request.log(),
+                        "curfew: nothing to end, session {}: {}",
+                        shown.key,
+                        error
+                    );
+                }
+            }
+        }
+        Err(Status::NoId) => {}
+        Err(status) => {
+            ngx_log_error!(NGX_LOG_WARN, request.log(), "curfew: a session could not be ended, {}", status.name());
+        }
+    }
+}

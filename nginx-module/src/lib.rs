@@ -1,0 +1,39 @@
+//! `ngx_http_curfew_module`: sessions that end, in nginx.
+//!
+//! The engine decides; this crate asks it at the right moments of a request and answers as nginx does.
+//! `docs/nginx.md` says what each directive means.
+//!
+//! | file | |
+//! |---|---|
+//! | `module` | what nginx sees when it loads the library |
+//! | `conf` | directives, and how levels inherit |
+//! | `zone` | the region that all workers share, over reloads |
+//! | `access` | may this request pass |
+//! | `filter` | what a response says about sessions |
+//! | `record` | what is known about one request |
+//! | `timer` | expiry |
+//! | `page`, `variables`, `status` | what is told |
+//! | `admin` | figures and control for the operator |
+//! | `nginx`, `clock`, `navigation`, `cookies` | the ground |
+//!
+//! Nothing unwinds into nginx: every callback runs behind `nginx::fence`. Nothing blocks: requests
+//! are decided without a lock, and the timer works in small pieces.
+
+#![deny(missing_docs)]
+#![expect(non_upper_case_globals, reason = "nginx's names")]
+
+mod access;
+mod admin;
+mod clock;
+mod conf;
+mod cookies;
+mod filter;
+mod module;
+mod navigation;
+mod nginx;
+mod page;
+mod record;
+mod status;
+mod timer;
+mod variables;
+mod zone;

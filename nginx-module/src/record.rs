@@ -1,0 +1,119 @@
+//! What the module knows about one request, from its arrival to its log line.
+//!
+//! nginx clears a module's context when a request is redirected inside (`error_page`, `try_files`,
+//! `index`), but not the cleanups of its pool. So the record hangs there, and a request that comes by
+//! twice is recognised: it is checked once, and counts once.
+
+use std::ffi::c_void;
+use std::ptr::addr_of;
+
+use curfew_engine::{Binding, Key, Left, Tick};
+
+use crate::module;
+use crate::nginx::{Request, add_cleanup};
+use crate::status::Status;
+use crate::zone::Zone;
+
+const MAGIC: u64 = 0x6375_7266_6577_2e72;
+
+/// What became of a request so far.
+#[derive(Clone, Copy)]
+pub(crate) struct Record {
+    magic: u64,
+    /// The word on it, once there is one.
+    pub(crate) status: Option<Status>,
+    pub(crate) dry_run: bool,
+    /// It was refused.
+    pub(crate) denied: bool,
+    /// `curfew_end` was done.
+    pub(crate) ended: bool,
+    /// It is to count as activity, once its response is known to be none of failure.
+    pub(crate) counts: bool,
+    /// Where and as what it was checked.
+    pub(crate) zone: *const Zone,
+    pub(crate) key: Option<Key>,
+    pub(crate) presented: Binding,
+    pub(crate) arrived: Tick,
+    pub(crate) left: Option<Left>,
+}
+
+impl Record {
+    const NEW: Record = Record {
+        magic: MAGIC,
+        status: None,
+        dry_run: false,
+        denied: false,
+        ended: false,
+        counts: false,
+        zone: std::ptr::null(),
+        key: None,
+        presented: Binding::NONE,
+        arrived: Tick::ZERO,
+        left: None,
+    };
+
+    /// The name of its status, as variables and logs have it.
+    pub(crate) fn status_name(&self) -> Option<&'static str> {
+        self.status.map(|status| if self.dry_run { status.dry_run_name() } else { status.name() })
+    }
+
+    /// The zone in which it was checked.
+    pub(crate) fn zone<'r>(&self) -> Option<&'r Zone> {
+        // SAFETY: the zones of a request's configuration outlive it, and nobody keeps
+        // them beyond a callback.
+        unsafe { self.zone.as_ref() }
+    }
+}
+
+/// Marks the cleanup that holds a record. It changes something, so that the compiler does not make
+/// it one with another function, and it would not be told from that one's cleanups.
+unsafe extern "C" fn forget(record: *mut c_void) {
+    // SAFETY: nginx passes what `of` has put there.
+    unsafe { (&raw mut (*record.cast::<Record>()).magic).write_volatile(0) }
+}
+
+/// The place of a request's record among the contexts of the modules.
+fn context(request: Request<'_>) -> *mut *mut c_void {
+    // SAFETY: a live request has a context for each http module.
+    unsafe { (*request.raw()).ctx.add((*addr_of!(module::ngx_http_curfew_module)).ctx_index) }
+}
+
+/// The record of a request, if it has one. One thread: no callback keeps it over a call that gives it
+/// out again.
+pub(crate) fn find<'r>(request: Request<'r>) -> Option<&'r mut Record> {
+    // SAFETY: the context and the cleanups live as long as the request; a cleanup with our handler and
+    // our number holds a record that `of` has written.
+    unsafe {
+        let context = context(request);
+        if !(*context).is_null() {
+            return Some(&mut *(*context).cast::<Record>());
+        }
+        let mut cleanup = (*request.pool()).cleanup;
+        while !cleanup.is_null() {
+            let is_ours = (*cleanup).handler.is_some_and(|handler| handler as usize == forget as *const () as usize);
+            if is_ours {
+                let record = (*cleanup).data.cast::<Record>();
+                if (*record).magic == MAGIC {
+                    *context = record.cast();
+                    return Some(&mut *record);
+                }
+            }
+            cleanup = (*cleanup).next;
+        }
+    }
+    None
+}
+
+/// The record of a request, made if it has none; `None` when nginx is out of memory.
+pub(crate) fn of<'r>(request: Request<'r>) -> Option<&'r mut Record> {
+    if let Some(record) = find(request) {
+        return Some(record);
+    }
+    // SAFETY: the pool is the request's; the record is written whole before anybody reads it.
+    unsafe {
+        let record = add_cleanup::<Record>(request.pool(), forget)?;
+        record.write(Record::NEW);
+        *context(request) = record.cast();
+        Some(&mut *record)
+    }
+}

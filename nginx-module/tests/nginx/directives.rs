@@ -1,0 +1,117 @@
+//! What `nginx -t` says of directives that are wrong.
+
+use crate::harness::Site;
+
+fn check(http: &str) -> (bool, String) {
+    Site::new().check(http)
+}
+
+#[test]
+fn every_mistake_is_refused_with_what_is_wrong_and_where() {
+    let zone = "curfew_zone zone=app:1m;";
+    let policy = "curfew_policy staff idle=15m;";
+    let guard = "curfew zone=app policy=staff;";
+    let id = "curfew_id $cookie_sid;";
+    for (http, message) in [
+        ("curfew_zone app:1m;", "there are zone=name:size and path="),
+        ("curfew_zone path=/run/x;", "curfew_zone needs zone=name:size"),
+        ("curfew_zone zone=app;", "curfew_zone needs zone=name:size"),
+        ("curfew_zone zone=app:lots;", "invalid zone \"app:lots\""),
+        ("curfew_zone zone=:1m;", "invalid zone"),
+        ("curfew_zone zone=app:4k;", "zone \"app\" is too small"),
+        ("curfew_zone zone=app:1m path=run/x;", "must be absolute"),
+        ("curfew_zone zone=app:1m zone=b:1m;", "\"zone=\" is given twice"),
+        ("curfew_zone zone=app:1m; curfew_zone zone=app:2m;", "zone \"app\" is defined twice"),
+        ("curfew_policy staff idle;", "write it like idle=15m"),
+        ("curfew_policy staff idel=15m;", "invalid parameter \"idel=\""),
+        ("curfew_policy staff idle=soon;", "invalid time \"soon\""),
+        ("curfew_policy staff idle=;", "invalid time \"\""),
+        ("curfew_policy staff idle=5m idle=6m;", "\"idle=\" is given twice"),
+        ("curfew_policy staff grace=5m;", "needs idle or lifetime"),
+        ("curfew_policy staff idle=5m grace_mode=ask;", "there are reauth, resume"),
+        ("curfew_policy staff idle=5m max_per_subject=many;", "invalid number \"many\""),
+        ("curfew_policy idle=5m lifetime=8h;", "the name of a curfew_policy comes first"),
+        ("curfew_policy staff idle=5m; curfew_policy staff idle=6m;", "curfew_policy \"staff\" is defined twice"),
+        (&format!("{zone}{policy}{id} server {{ curfew zone=b policy=staff; }}"), "there is no curfew_zone \"b\""),
+        (&format!("{zone}{policy}{id} server {{ curfew zone=app policy=b; }}"), "there is no curfew_policy \"b\""),
+        (&format!("{zone}{policy} server {{ {guard} }}"), "\"curfew\" needs curfew_id"),
+        (&format!("{zone}{policy}{id} server {{ {guard}{guard} }}"), "\"curfew\" directive is duplicate"),
+        (&format!("{zone}{policy}{id} server {{ curfew on; }}"), "invalid parameter \"on\""),
+        (&format!("{zone}{policy}{id} server {{ curfew zone=app zone=app; }}"), "given once"),
+        (&format!("{policy}{id} server {{ curfew zone=app policy=staff; }}"), "there is no curfew_zone \"app\""),
+        (&format!("{zone}{policy}{id}{id} server {{ }}"), "\"curfew_id\" directive is duplicate"),
+        (&format!("{zone}{policy} server {{ location / {{ curfew_end logout; }} }}"), "\"curfew_end\" needs curfew_id"),
+        (
+            &format!(
+                "{zone} curfew_zone zone=b:1m; {policy}{id} server {{ location / {{ curfew_start $cookie_x; }} }}"
+            ),
+            "\"curfew_start\" needs a zone",
+        ),
+        (
+            &format!("{zone}{id} server {{ location / {{ curfew_start $cookie_x; }} }}"),
+            "\"curfew_start\" needs a policy",
+        ),
+        ("curfew_deny_status 200;", "value must be between 400 and 599"),
+        ("curfew_unknown maybe;", "invalid value \"maybe\""),
+        ("curfew_log_level loud;", "there are off, error, warn, notice, info"),
+        ("curfew_log_level info; curfew_log_level off;", "\"curfew_log_level\" directive is duplicate"),
+        ("curfew_end later;", "invalid value \"later\""),
+        ("curfew_headers yes;", "invalid value \"yes\""),
+        (
+            &format!(
+                "{zone}{policy}{id} server {{ location / {{ proxy_pass http://127.0.0.1; curfew_status_json; }} }}"
+            ),
+            "something else answers in this location",
+        ),
+        ("server { curfew_status_json; }", "directive is not allowed here"),
+        ("server { curfew_zone zone=app:1m; }", "directive is not allowed here"),
+    ] {
+        let (in_order, text) = check(http);
+        assert!(!in_order && text.contains(message), "{http}\n{text}");
+        assert!(text.contains("nginx.conf:"), "{http}\n{text}");
+    }
+}
+
+#[test]
+fn units_are_those_of_nginx_and_0_switches_a_limit_off() {
+    for policy in ["idle=15m lifetime=0", "idle=900", "idle=1h30m retain=hard", "lifetime=2d on_full=evict_ended"] {
+        let (in_order, text) = check(&format!("curfew_zone zone=app:64m; curfew_policy staff {policy};"));
+        assert!(in_order, "{policy}\n{text}");
+    }
+}
+
+#[test]
+fn the_only_zone_and_the_only_policy_need_no_name() {
+    let (in_order, text) = check(
+        "curfew_zone zone=app:1m; curfew_policy staff idle=5m; curfew_id $cookie_sid;
+         server { location / { curfew policy=staff; } location /login { curfew_start $cookie_x; }
+                  location /logout { curfew_end logout; } location /session { curfew_status_json; } }",
+    );
+    assert!(in_order, "{text}");
+}
+
+#[test]
+fn a_level_takes_over_what_the_one_above_says() {
+    let nginx = Site::new().start(
+        "curfew_zone zone=a:1m; curfew_zone zone=b:1m;
+         curfew_policy staff idle=15m; curfew_policy guests lifetime=1h;
+         curfew_id $cookie_sid; curfew_deny_status 440;
+         server {
+             listen $LISTEN; curfew zone=a policy=staff;
+             location / { proxy_pass http://$APP; }
+             location /login { curfew off; curfew_start $upstream_cookie_sid; proxy_pass http://$APP; }
+             location /b { curfew zone=b policy=guests; curfew_deny_status 403; proxy_pass http://$APP;
+                           location /b/login { curfew_unknown start; proxy_pass http://$APP; }
+                           location /b/c { curfew_id $http_x_id; proxy_pass http://$APP; } }
+         }",
+    );
+    assert_eq!(nginx.with_id("/", "x").status, 440);
+    assert_eq!(nginx.with_id("/b", "x").status, 403);
+    nginx.log_in("x");
+    assert_eq!(nginx.with_id("/", "x").status, 200);
+    assert_eq!(nginx.with_id("/b", "x").status, 403, "zones know nothing of each other");
+    assert_eq!(nginx.with_id("/b/login", "x").status, 200);
+    assert_eq!(nginx.with_id("/b", "x").status, 200);
+    assert_eq!(nginx.with_id("/b/c", "x").verdict(), "NO_ID");
+    assert_eq!(nginx.get("/b/c", &[("X-Id", "x")]).status, 200);
+}

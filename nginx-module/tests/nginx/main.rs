@@ -1,0 +1,14 @@
+//! The module in a real nginx: each directive and each verdict, over real sockets, with three workers.
+
+mod admin;
+mod answers;
+mod directives;
+mod example;
+mod fastcgi;
+mod harness;
+mod http2;
+mod life;
+mod limits;
+mod sessions;
+mod soak;
+mod ways;
