@@ -95,9 +95,10 @@ def main(committed_only):
                 keep(target, b"\x01" + dice.randbytes(length))
     if committed_only:
         # What covers its code anew hangs on hashes with a random seed, so a run that learns does not repeat itself.
-        seeds = [path.read_bytes() for path in sorted((corpus / "lines").iterdir())]
-        for _ in range(6000):
-            keep("lines", changed(dice.choice(seeds), seeds, dice))
+        for target in ("lines", "snapshot"):
+            seeds = [path.read_bytes() for path in sorted((corpus / target).iterdir())]
+            for _ in range(6000):
+                keep(target, changed(dice.choice(seeds), seeds, dice))
     counts = {folder.name: len(list(folder.iterdir())) for folder in sorted(corpus.iterdir())}
     print("corpora:", ", ".join(f"{target} {count}" for target, count in counts.items()))
     if not recorded and not committed_only:
