@@ -300,6 +300,8 @@ impl Site {
         let child = self.spawn();
         let nginx = Nginx { site: self, child, daemon: None };
         nginx.wait_until_it_answers();
+        // It listens before it can be sent a signal.
+        eventually("its workers are there", || nginx.workers().len() == 3);
         nginx
     }
 
@@ -311,6 +313,7 @@ impl Site {
         eventually("nginx is in the background", || nginx.child.try_wait().unwrap().is_some());
         nginx.wait_until_it_answers();
         nginx.daemon = nginx.pid_in_file();
+        eventually("its workers are there", || nginx.workers().len() == 3);
         nginx
     }
 

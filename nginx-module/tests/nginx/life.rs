@@ -230,7 +230,7 @@ fn nothing_that_happens_while_a_region_moves_is_lost() {
         }
         stop.store(true, Ordering::Relaxed);
         let done: u32 = clients.into_iter().map(|client| client.join().unwrap()).sum();
-        assert!(done > 50, "{done}");
+        assert!(done > 3, "{done}");
     });
     assert_eq!(nginx.error_log().matches("were moved over").count(), 6, "{}", nginx.error_log());
     assert!(!nginx.error_log().contains("cannot be used"), "{}", nginx.error_log());
