@@ -260,7 +260,7 @@ fn a_file_that_is_removed_under_a_running_nginx_does_not_log_everybody_out() {
     nginx.log_in("abc");
     std::fs::remove_file(nginx.site.path("run/app.region")).unwrap();
     nginx.reload(&http);
-    assert!(nginx.error_log().contains("was removed while it is in use"), "{}", nginx.error_log());
+    assert!(nginx.error_log().contains("was removed while in use"), "{}", nginx.error_log());
     nginx.of_every_worker(|| {
         let response = nginx.with_id("/", "abc");
         assert_eq!(response.status, 200, "{}", response.verdict());
