@@ -65,7 +65,7 @@ memcheck-nginx: setup
 	NGINX_SOURCE_DIR=$(OTHER) NGINX_BUILD_DIR=$(OTHER)/objs \
 		$(CARGO) build --locked -p curfew-nginx --target-dir target/with-nginx-1.28
 	NGINX_SOURCE_DIR=$(OTHER) NGINX_BUILD_DIR=$(OTHER)/objs CURFEW_NGINX=$(MEMCHECK)/objs/nginx CURFEW_MEMCHECK=1 \
-		$(CARGO) test --locked -p curfew-nginx --target-dir target/with-nginx-1.28 -- --test-threads=2
+		$(CARGO) test --locked -p curfew-nginx --target-dir target/with-nginx-1.28 -- --test-threads=2 --skip soak
 
 # Sessions, reloads and killed workers against a model, for CURFEW_SOAK_SECONDS.
 soak-nginx: setup

@@ -235,7 +235,7 @@ impl Zone {
                 ngx_log_error!(
                     NGX_LOG_WARN,
                     log,
-                    "curfew: zone \"{}\": {} was removed while it is in use; its sessions are there until nginx is stopped",
+                    "curfew: zone \"{}\": {} was removed while in use; its sessions last until nginx stops",
                     self.name,
                     path.display()
                 );

@@ -211,10 +211,22 @@ pub(crate) fn module() -> PathBuf {
     let folder = std::env::current_exe().unwrap().parent().unwrap().parent().unwrap().to_owned();
     let path = folder.join("libngx_http_curfew_module.so");
     let built = path.metadata().and_then(|meta| meta.modified()).ok();
-    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("src").read_dir().unwrap();
-    let changed = sources.map(|entry| entry.unwrap().metadata().unwrap().modified().unwrap()).max();
+    let changed = ["src", "../engine/src"].iter().map(|sources| {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(sources);
+        last_change(&folder)
+    });
+    let changed = changed.max();
     assert!(built >= changed, "{} is older than its sources: cargo build -p curfew-nginx first", path.display());
     path
+}
+
+fn last_change(folder: &Path) -> std::time::SystemTime {
+    let entries = folder.read_dir().unwrap().map(|entry| entry.unwrap());
+    let changes = entries.map(|entry| match entry.file_type().unwrap().is_dir() {
+        true => last_change(&entry.path()),
+        false => entry.metadata().unwrap().modified().unwrap(),
+    });
+    changes.max().expect("there are sources")
 }
 
 /// The nginx to test with: Debian's, or the one whose whole path CURFEW_NGINX has.
@@ -288,6 +300,8 @@ impl Site {
         let child = self.spawn();
         let nginx = Nginx { site: self, child, daemon: None };
         nginx.wait_until_it_answers();
+        // It listens before it can be sent a signal.
+        eventually("its workers are there", || nginx.workers().len() == 3);
         nginx
     }
 
@@ -299,6 +313,7 @@ impl Site {
         eventually("nginx is in the background", || nginx.child.try_wait().unwrap().is_some());
         nginx.wait_until_it_answers();
         nginx.daemon = nginx.pid_in_file();
+        eventually("its workers are there", || nginx.workers().len() == 3);
         nginx
     }
 

