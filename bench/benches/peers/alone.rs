@@ -13,7 +13,7 @@ use curfew_engine::{Config, Table};
 use rand::Rng;
 use serde_json::{Value, json};
 
-use crate::contender::{Contender, IDLE, Step};
+use crate::contender::{A_MILLISECOND, Contender, IDLE, Step};
 use crate::field::Who;
 use crate::ours::Curfew;
 
@@ -55,9 +55,12 @@ pub(crate) fn processes(sessions: usize, rounds: usize, touches: usize) -> Resul
     let mut workers = [Worker::new(&path, sessions, touches, 1)?, Worker::new(&path, sessions, touches, 2)?];
     let mut turns = Vec::new();
     for round in 0..=rounds {
-        workers[0].go(round)?;
+        // The same time for both: a touch by a clock that is behind writes nothing.
+        let now = 1 + (round * 2 * (touches / A_MILLISECOND + 1)) as u64;
+        workers[0].go(now)?;
         let alone = workers[0].nanos()?;
-        workers.iter_mut().try_for_each(|worker| worker.go(round))?;
+        let now = now + (touches / A_MILLISECOND + 1) as u64;
+        workers.iter_mut().try_for_each(|worker| worker.go(now))?;
         let both = workers.iter_mut().map(Worker::nanos).collect::<Result<Vec<_>>>()?;
         if round > 0 {
             turns.push((alone, both.iter().map(|nanos| 1.0 / nanos).sum::<f64>()));
@@ -103,8 +106,8 @@ impl Worker {
         Ok(line)
     }
 
-    fn go(&mut self, round: usize) -> Result<()> {
-        Ok(writeln!(self.child.stdin.as_mut().ok_or("no pipe")?, "{round}")?)
+    fn go(&mut self, now: u64) -> Result<()> {
+        Ok(writeln!(self.child.stdin.as_mut().ok_or("no pipe")?, "{now}")?)
     }
 
     fn nanos(&mut self) -> Result<f64> {
@@ -118,7 +121,7 @@ impl Worker {
     }
 }
 
-/// Touches sessions of a region each time it is told to, and prints nanoseconds per touch.
+/// Touches sessions of a region each time it is told when to, and prints nanoseconds per touch.
 pub(crate) fn touch_region(region: &Path, sessions: usize, touches: usize, seed: u64) -> Result<()> {
     let curfew = Curfew::of(Table::open(region)?)?;
     let mut of_all = random(5);
@@ -126,13 +129,11 @@ pub(crate) fn touch_region(region: &Path, sessions: usize, touches: usize, seed:
     let mut random = random(100 + seed);
     let steps: Vec<_> = (0..touches).map(|_| Step::Touch(keys[random.random_range(0..keys.len())])).collect();
     println!("ready");
-    let mut now = 1;
     for line in std::io::stdin().lock().lines() {
-        line?;
+        let now = line?.parse()?;
         let begin = Instant::now();
         let passed = Contender::<u128>::work(&curfew, &steps, now, false);
         let nanos = begin.elapsed().as_nanos() as f64 / touches as f64;
-        now += touches as u64 / 1000 + 1;
         if passed != touches {
             return Err(format!("{passed} of {touches} sessions were there").into());
         }
