@@ -8,7 +8,7 @@ DEMO := target/demo
 MODULE := target/release/ngx_http_curfew_module.so
 
 .PHONY: build demo setup test test-nginx test-nginx-1.28 memcheck-nginx module soak soak-nginx sim kill death loom mutants tsan asan \
-	valgrind miri fuzz fuzz-ci fmt lint doc deny bench bench-peers instructions bench-nginx clean
+	valgrind miri fuzz fuzz-ci fmt lint doc deny bench bench-peers test-peers instructions bench-nginx clean
 
 build:
 	@command -v cc >/dev/null || { echo "a C compiler is missing; make setup installs one" >&2; exit 1; }
@@ -32,6 +32,7 @@ setup:
 test: setup
 	$(CARGO) build --locked -p curfew-nginx
 	$(CARGO) test --workspace --locked
+	@$(MAKE) --no-print-directory test-peers
 	$(CARGO) test --locked -p curfew-engine --features crash-points --test death --test sim --test kill
 	@$(MAKE) --no-print-directory test-nginx-1.28 test-c test-go
 
@@ -157,6 +158,15 @@ bench-peers:
 	@mkdir -p target/bench
 	$(CARGO) bench --locked -p curfew-bench --bench peers -- --json $(CURDIR)/target/bench/peers.json \
 		--html $(CURDIR)/target/bench/peers.html
+
+# The same with a few sessions: all come to the same answers, and the page is drawn.
+test-peers:
+	@mkdir -p target/bench
+	$(CARGO) test --quiet --locked -p curfew-bench --bench peers -- mix --sessions 2000 --rounds 1 --steps 5000 --from key,id \
+		--html $(CURDIR)/target/bench/few.html >target/bench/few.txt
+	$(CARGO) test --quiet --locked -p curfew-bench --bench peers -- crowd --live 5000 --due 1000 \
+		--only curfew,dashmap-wheel,papaya-wheel,scc-wheel,quick-cache-wheel,dashmap-delayqueue >>target/bench/few.txt
+	grep -q 'Curfew' target/bench/few.txt && grep -q '<svg' target/bench/few.html
 
 # Instructions of each step under callgrind, beside the committed ones; growth is said, and is no failure.
 instructions: setup

@@ -82,7 +82,6 @@ impl Event {
 }
 
 impl Region {
-    /// Appends an event.
     /// Appends an event of the session in the record `incarnation` ([`crate::record::incarnation`]); of
     /// a rotation, of the new one.
     pub(crate) fn emit(&self, event: &Event, incarnation: u64) {

@@ -21,9 +21,8 @@
 //! is filed again by the deadline that the record has by then.
 //!
 //! Stale entries are bounded. Whoever files something while more than a sixteenth of the slots have
-//! gone stale looks through two chunks of the pool on the way; a round through all of them (at most
-//! nine eighths of the slots, 28 at a time) ends before another sixteenth can come together, and the
-//! pool has room for an eighth.
+//! gone stale looks through three chunks of the pool on the way; a round through all of them ends
+//! before another sixteenth can come together, and the pool has room for an eighth.
 //!
 //! All of this is derived from the records, written under the shard's lock and read by nobody
 //! without it. Links and counts that make no sense give [`Damaged`], and the shard is rebuilt.
@@ -33,7 +32,7 @@ use crate::region::Region;
 use crate::time::Tick;
 
 /// Chunks looked through by one filing while too many entries are stale.
-pub(crate) const PURGED: usize = 2;
+pub(crate) const PURGED: usize = 3;
 
 /// The lists do not hang together.
 #[derive(Debug)]
