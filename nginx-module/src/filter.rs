@@ -117,8 +117,7 @@ fn rotate(request: Request<'_>, conf: &LocConf) -> Result<(), ngx_int_t> {
         (Err(Status::NoId), _) | (_, Err(Status::NoId)) | (Ok(_), Ok(_)) => return Ok(()),
         (Err(status), _) | (_, Err(status)) => return refused(request, conf, "a new id", status),
     };
-    // The region may have been moved between the two reads: what was read last is where it is now.
-    match new.table.rotate(old.key, new.key, OVERLAP, new.now) {
+    match old.table.rotate(old.key, new.key, OVERLAP, old.now) {
         Ok(_) => {
             if let Some(record) = record::of(request) {
                 record.key = Some(new.key);
