@@ -56,21 +56,33 @@ impl Region {
     }
 
     #[cold]
-    fn how_far(&self, word: u64) -> Moving {
-        let mover = (word & ((1 << NUMBER_SHIFT) - 1)) >> 2;
-        match word & STATE {
-            DONE => Moving::Done,
-            // What a mover says that has died means nothing.
-            _ if !self.owner.is_alive(mover, self.words()) => Moving::No,
-            ANNOUNCED => Moving::Announced,
-            PAUSED => Moving::Paused,
-            _ => Moving::No,
+    fn how_far(&self, mut word: u64) -> Moving {
+        loop {
+            let mover = (word & ((1 << NUMBER_SHIFT) - 1)) >> 2;
+            let says = match word & STATE {
+                DONE => return Moving::Done,
+                ANNOUNCED => Moving::Announced,
+                PAUSED => Moving::Paused,
+                _ => return Moving::No,
+            };
+            if self.owner.is_alive(mover, self.words()) {
+                return says;
+            }
+            // What a mover says that has died means nothing; but it may have said something else
+            // before it went, and that counts.
+            let now = self.load(header::MOVE);
+            if now == word {
+                return Moving::No;
+            }
+            word = now;
         }
     }
 
-    /// Answers the move that is under way.
+    /// Answers the move that is under way. That this process has paused answers only one that asks for
+    /// it: the one for which it paused may have been called off, and another one announced.
     pub(crate) fn answer_move(&self, has_paused: bool) {
-        let number = self.load(header::MOVE) >> NUMBER_SHIFT;
+        let word = self.load(header::MOVE);
+        let (number, has_paused) = (word >> NUMBER_SHIFT, has_paused && word & STATE == PAUSED);
         // Everything that this process did in the region comes before.
         fence(Ordering::SeqCst);
         self.set_answer(number << 1 | u64::from(has_paused));
@@ -144,4 +156,28 @@ impl Region {
 /// The word and the bits of an owner's answer.
 fn lane(owner: usize) -> (usize, u32) {
     (header::MOVERS + owner / 4, (owner % 4 * 16) as u32)
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::os::fd::AsFd;
+
+    use super::*;
+    use crate::{Config, Moment, Table};
+
+    #[test]
+    fn who_saw_a_pause_finds_the_move_done_although_its_mover_has_left_since() {
+        let fd = Table::create_memfd(c"test", &Config::new(100)).unwrap();
+        let open = || Table::open_fd(fd.as_fd(), None).unwrap();
+        let (one, mover) = (open(), open());
+        let mut step = mover.announce_move().unwrap();
+        one.get_ready();
+        step.pause();
+        let seen = one.region.load(header::MOVE);
+        one.pause();
+        assert!(step.have_all_paused());
+        step.finish(fd.as_fd(), &Config::new(1000), &Moment::now().unwrap()).unwrap();
+        drop(mover);
+        assert_eq!(one.region.how_far(seen), Moving::Done);
+    }
 }

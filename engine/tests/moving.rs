@@ -176,6 +176,24 @@ fn an_answer_to_a_move_that_was_called_off_answers_no_other_one() {
 }
 
 #[test]
+fn a_pause_that_comes_late_is_none_for_a_move_that_has_only_been_announced() {
+    let fd = new_region(100);
+    let (one, mover) = (open(&fd), open(&fd));
+    let mut step = mover.announce_move().unwrap();
+    one.get_ready();
+    step.pause();
+    assert_eq!(one.moving(), Moving::Paused);
+    drop(step);
+    let mut step = mover.announce_move().unwrap();
+    // What it had begun to do for the first, and now does.
+    one.pause();
+    step.pause();
+    assert!(!step.have_all_paused());
+    one.pause();
+    assert!(step.have_all_paused());
+}
+
+#[test]
 fn a_mover_that_dies_leaves_everybody_where_they_were() {
     let fd = new_region(100);
     let one = open(&fd);

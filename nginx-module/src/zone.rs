@@ -22,9 +22,7 @@ use std::rc::Rc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use curfew_engine::{
-    Config, CreateError, Moment, MoveError, Moving, OpenError, Policy, PolicyError, PolicyId, RestoreError, Table,
-};
+use curfew_engine::{Config, CreateError, Moment, MoveError, Moving, OpenError, Policy, PolicyError, PolicyId, Table};
 use nginx_sys::{
     NGX_LOG_EMERG, NGX_LOG_ERR, NGX_LOG_NOTICE, NGX_LOG_WARN, ngx_conf_t, ngx_core_conf_t, ngx_core_module,
     ngx_inherited, ngx_int_t, ngx_log_t, ngx_pagesize, ngx_shared_memory_add, ngx_shm_zone_t, ngx_slab_calloc,
@@ -68,7 +66,7 @@ pub(crate) struct Zone {
     config: Config,
     path: Option<PathBuf>,
     fd: RefCell<Option<OwnedFd>>,
-    /// The region has another size than the configuration says, and is in use.
+    /// The region has another size than the configuration says.
     has_other_size: Cell<bool>,
     counters: Cell<*const Counters>,
     /// The user whose the region is, if that is not ours.
@@ -99,7 +97,6 @@ pub(crate) struct Counters {
 enum ZoneError {
     Create(CreateError),
     Open(OpenError),
-    Move(MoveError),
     System(&'static str, std::io::Error),
 }
 
@@ -108,7 +105,6 @@ impl std::fmt::Display for ZoneError {
         match self {
             ZoneError::Create(error) => error.fmt(f),
             ZoneError::Open(error) => error.fmt(f),
-            ZoneError::Move(error) => error.fmt(f),
             ZoneError::System(what, error) => write!(f, "{what}: {error}"),
         }
     }
@@ -176,7 +172,13 @@ impl Zone {
         {
             return Some(table.clone());
         }
-        self.settle(log)
+        let settled = self.settle(log);
+        if settled.is_none() {
+            // It may have been answered that this process pauses: whoever asks next in this callback
+            // must not get the table that is there.
+            self.asked_in.set(0);
+        }
+        settled
     }
 
     /// Opens the region if need be, and takes part in moving it if somebody does.
@@ -256,14 +258,7 @@ impl Zone {
                 .map_err(|error| ZoneError::System("descriptor", error.into()))?;
         }
         let table = Table::open_fd(fd.as_fd(), self.owner.get()).map_err(ZoneError::Open)?;
-        let fd = match &self.path {
-            _ if table.stats().capacity == self.config.capacity || only_looks => fd,
-            Some(path) if !table.has_company() => self.resize_file(&table, path, log)?.unwrap_or(fd),
-            _ => {
-                self.has_other_size.set(true);
-                fd
-            }
-        };
+        self.has_other_size.set(table.stats().capacity != self.config.capacity && !only_looks);
         *self.fd.borrow_mut() = Some(fd);
         Ok(())
     }
@@ -318,32 +313,6 @@ impl Zone {
             self.config.capacity,
             moved
         );
-    }
-
-    /// Puts a file of the size that the configuration says in the place of one that nobody else uses, with
-    /// its sessions; `None` when they do not fit, and the old one stays.
-    fn resize_file(&self, old: &Table, path: &Path, log: *mut ngx_log_t) -> Result<Option<OwnedFd>, ZoneError> {
-        let mut unfinished = path.as_os_str().to_owned();
-        unfinished.push(".resized");
-        let unfinished = PathBuf::from(unfinished);
-        // What an nginx left there that was killed while it did this.
-        let _ = std::fs::remove_file(&unfinished);
-        let moment = Moment::now().map_err(|error| ZoneError::System("cannot tell the time", error))?;
-        let snapshot = old.snapshot_in_memory(&moment).map_err(ZoneError::Move)?;
-        let config = Config { owner: self.owner.get(), ..self.config.clone() };
-        match snapshot.restore(&unfinished, &config, &moment) {
-            Ok((_, restored)) => {
-                std::fs::rename(&unfinished, path)
-                    .map_err(|error| ZoneError::System("cannot put it in place", error))?;
-                self.tell_of_size(restored.live + restored.over + restored.ended, log);
-                open_file(path).map(Some)
-            }
-            Err(error @ RestoreError::Full { .. }) => {
-                self.warn_of_size(old, log, &error);
-                Ok(None)
-            }
-            Err(error) => Err(ZoneError::Move(error.into())),
-        }
     }
 
     /// Moves the region into one of the size that the configuration says, while workers use it.

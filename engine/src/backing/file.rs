@@ -196,10 +196,14 @@ fn attach(
             region.forget_answer();
         }
         // It may have moved in this very moment; the mover does not wait for those it does not see.
-        match moving::target(region.load(header::MOVE), from) {
-            Some(to) => from = to,
-            None if region.moving() == Moving::Paused => return Err(OpenError::Moving),
-            None => return Ok(region),
+        match region.moving() {
+            Moving::Paused => return Err(OpenError::Moving),
+            Moving::No | Moving::Announced => return Ok(region),
+            // From here on the word does not change, but to lead further.
+            Moving::Done => {
+                let to = moving::target(region.load(header::MOVE), from);
+                from = to.ok_or(OpenError::Header { what: "where it has moved to" })?;
+            }
         }
     }
     Err(OpenError::Header { what: "where it has moved to" })
