@@ -386,6 +386,10 @@ enum curfew_what
    * It got a new id; the event has the old key.
    */
   CURFEW_EVENT_ROTATED = 2,
+  /**
+   * Something that was still open of a session that had ended was cut off.
+   */
+  CURFEW_EVENT_CUT = 3,
 };
 #ifndef __cplusplus
 typedef uint32_t curfew_what;

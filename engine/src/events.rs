@@ -4,7 +4,7 @@
 //! word 0  at (tick 48) | what 8 | cause 8        word 4  age 48 | policy 8
 //! word 1  key, low half                          word 5  idle 48
 //! word 2  key, high half                         word 6  number of the event
-//! word 3  subject                                word 7  slot 32 | generation 32
+//! word 3  subject                                word 7  slot 32 | generation 32; of a cut, bytes
 //! ```
 //!
 //! Written under the ring's lock, the last lock anybody takes. Readers take none: each has its own
@@ -29,6 +29,14 @@ pub enum What {
     Ended,
     /// A session got a new id. The event carries the old key.
     Rotated,
+    /// Something that was still open of a session that had ended was cut off: a connection, a
+    /// download, a stream. Whoever cuts reports it ([`crate::Table::report_cut`]), as often as there
+    /// was something to cut.
+    Cut,
+}
+
+impl What {
+    const ALL: [What; 3] = [What::Ended, What::Rotated, What::Cut];
 }
 
 /// Something that happened to a session.
@@ -36,7 +44,7 @@ pub enum What {
 pub struct Event {
     /// What.
     pub what: What,
-    /// When: for an end by a deadline, the deadline.
+    /// When: for an end by a deadline, the deadline; for a cut, when it was made.
     pub at: Tick,
     /// The session's key.
     pub key: Key,
@@ -50,13 +58,14 @@ pub struct Event {
     pub age: Span,
     /// From its last activity to `at`.
     pub idle: Span,
+    /// Of a [`What::Cut`], the bytes that had been sent to the client by then; else zero.
+    pub bytes: u64,
 }
 
 impl Event {
     fn pack(&self) -> [u64; 6] {
-        let what = u64::from(self.what == What::Rotated);
         [
-            self.at.as_millis() | what << TICK_BITS | (self.cause as u64) << (TICK_BITS + 8),
+            self.at.as_millis() | (self.what as u64) << TICK_BITS | (self.cause as u64) << (TICK_BITS + 8),
             self.key.0[0],
             self.key.0[1],
             self.subject.0,
@@ -66,10 +75,11 @@ impl Event {
     }
 
     /// `None` for words that no event has: damage.
-    fn unpack(words: [u64; 6]) -> Option<Event> {
+    fn unpack(words: [u64; 6], last: u64) -> Option<Event> {
         let span = |word: u64| Span::from_millis(Tick::from_word(word).as_millis());
+        let what = *What::ALL.get((words[0] >> TICK_BITS & 0xff) as usize)?;
         Some(Event {
-            what: if words[0] >> TICK_BITS & 0xff == 0 { What::Ended } else { What::Rotated },
+            what,
             at: Tick::from_word(words[0]),
             key: Key([words[1], words[2]]),
             subject: Subject(words[3]),
@@ -77,14 +87,15 @@ impl Event {
             cause: Cause::from_number((words[0] >> (TICK_BITS + 8)) as u8)?,
             age: span(words[4]),
             idle: span(words[5]),
+            bytes: if what == What::Cut { last } else { 0 },
         })
     }
 }
 
 impl Region {
-    /// Appends an event of the session in the record `incarnation` ([`crate::record::incarnation`]); of
-    /// a rotation, of the new one.
-    pub(crate) fn emit(&self, event: &Event, incarnation: u64) {
+    /// Appends an event, whose last word is the record of the session ([`crate::record::incarnation`]);
+    /// of a rotation, the new one; of a cut, the bytes.
+    pub(crate) fn emit(&self, event: &Event, last: u64) {
         // What an owner left half-written lies behind the head and is overwritten.
         let _lock = self.lock(header::RING_LOCK);
         let number = self.get(header::RING_HEAD);
@@ -96,7 +107,7 @@ impl Region {
             self.set(at + word, value);
         }
         self.set(at + 6, number);
-        self.set(at + 7, incarnation);
+        self.set(at + 7, last);
         self.publish(header::RING_HEAD, number.wrapping_add(1));
     }
 
@@ -127,12 +138,12 @@ impl Region {
     pub(crate) fn read_rotation(&self, number: u64) -> Option<(Event, Option<(usize, u32)>)> {
         let at = self.layout.event(number);
         let words = std::array::from_fn(|word| self.get(at + word));
-        let (written, target) = (self.get(at + 6), self.get(at + 7));
+        let (written, last) = (self.get(at + 6), self.get(at + 7));
         fence(Ordering::Acquire);
         let head = self.get(header::RING_HEAD);
         let whole = written == number && head.wrapping_sub(number) < self.layout.events as u64;
-        let event = if whole { Event::unpack(words)? } else { return None };
-        let target = ((target >> 32) as usize, target as u32);
+        let event = if whole { Event::unpack(words, last)? } else { return None };
+        let target = ((last >> 32) as usize, last as u32);
         Some((event, (event.what == What::Rotated).then_some(target)))
     }
 }

@@ -95,5 +95,6 @@ pub use snapshot::{Move, Restored, Snapshot, Snapshotted};
 pub use state::{Deadlines, Life, State, deadlines, keep_until, state};
 pub use table::{
     Advance, Batched, Damage, Filter, Left, Mismatch, Rotated, SessionInfo, Start, Started, Stats, Table, Verdict,
+    Watch,
 };
 pub use time::{Span, Tick};

@@ -251,6 +251,7 @@ impl Shard<'_> {
             cause: end.cause,
             age: end.at.since(life.start),
             idle: end.at.since(life.last),
+            bytes: 0,
         }
     }
 

@@ -455,6 +455,7 @@ impl Parent {
             match event.what {
                 What::Ended => seen.0 += 1,
                 What::Rotated => seen.1 += 1,
+                What::Cut => panic!("nobody has cut anything: {event:?}"),
             }
             assert!(seen.0 + seen.1 == 1, "{} has ended twice: {event:?}", event.key);
         }

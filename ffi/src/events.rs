@@ -12,6 +12,7 @@ impl curfew_event {
         let what = match event.what {
             What::Ended => curfew_what::CURFEW_EVENT_ENDED,
             What::Rotated => curfew_what::CURFEW_EVENT_ROTATED,
+            What::Cut => curfew_what::CURFEW_EVENT_CUT,
         };
         curfew_event {
             struct_size: size_of::<curfew_event>(),

@@ -327,6 +327,8 @@ pub enum curfew_what {
     CURFEW_EVENT_ENDED = 1,
     /// It got a new id; the event has the old key.
     CURFEW_EVENT_ROTATED = 2,
+    /// Something that was still open of a session that had ended was cut off.
+    CURFEW_EVENT_CUT = 3,
 }
 
 /// Something that happened to a session.

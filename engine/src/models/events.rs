@@ -15,6 +15,7 @@ fn event(number: u64) -> Event {
         cause: Cause::Idle,
         age: ms(number),
         idle: ms(number),
+        bytes: 0,
     }
 }
 

@@ -15,6 +15,7 @@ mod rotation;
 mod starts;
 mod subjects;
 mod touches;
+mod watch;
 
 use std::io::Write;
 use std::sync::atomic::{AtomicU64, Ordering};

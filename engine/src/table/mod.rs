@@ -7,6 +7,7 @@ pub(crate) mod copy;
 mod list;
 mod start;
 pub(crate) mod touch;
+mod watch;
 
 #[cfg(not(loom))]
 use std::ffi::CStr;
@@ -22,6 +23,7 @@ pub use check::Damage;
 pub use list::SessionInfo;
 pub use start::{Start, Started};
 pub use touch::{Batched, Left, Mismatch, Verdict};
+pub use watch::Watch;
 
 use crate::backing::{self, Config};
 use crate::cause::Cause;

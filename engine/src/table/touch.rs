@@ -12,7 +12,7 @@ use crate::table::Table;
 use crate::time::{Span, Tick};
 
 /// Rotations that an old id is followed through during their overlaps.
-const HOPS: usize = 16;
+pub(crate) const HOPS: usize = 16;
 /// Looks at a session that is ended or rotated meanwhile. Each that fails was overtaken by one of
 /// the two; after so many in a few nanoseconds, whatever the caller came for is gone.
 const LOOKS: usize = 4;

@@ -141,6 +141,7 @@ impl Model {
             cause: end.cause,
             age: end.at.since(record.life.start),
             idle: end.at.since(record.life.last),
+            bytes: 0,
         }
     }
 

@@ -577,7 +577,7 @@ static void files_that_cannot_be_used_are_refused_by_name(void) {
   /* As another version of the library would have made it. */
   change_byte(path, 8);
   ANSWERS(CURFEW_OTHER_VERSION, curfew_open(path, &error, &other));
-  CHECK(strstr(error.message, "layout version 7") && strstr(error.message, "uses 3"));
+  CHECK(strstr(error.message, "layout version 7") && strstr(error.message, "uses 4"));
   ANSWERS(CURFEW_OTHER_VERSION, curfew_open_or_create(path, &config, &error, &other));
   change_byte(path, 8);
   OK(curfew_open(path, NULL, &table));

@@ -1,0 +1,134 @@
+//! What is open of a session, asked about again and again until the session is over: a WebSocket, a
+//! download, a long poll.
+//!
+//! A touch decides about one request at its beginning. What goes on after that must be ended with its
+//! session, and there may be very many of them while hardly any session ends. So whoever watches looks
+//! at [`Table::changes`] first, one word that every end and every rotation moves, and asks about each
+//! [`Watch`] only if it has moved, or if the nearest of the deadlines it was told has come
+//! ([`Left::end`](crate::Left::end)).
+
+use crate::cause::{Cause, End};
+use crate::events::{Event, What};
+use crate::key::{Binding, Key, Subject};
+use crate::layout::header;
+use crate::policies::PolicyId;
+use crate::record::Kind;
+use crate::shard::Shard;
+use crate::table::Table;
+use crate::table::touch::{HOPS, Verdict};
+use crate::time::{Span, Tick};
+
+/// A session that something is open of. It follows its session through rotations.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Watch {
+    key: Key,
+    presented: Binding,
+}
+
+impl Watch {
+    /// `presented` is what the request proved to have, as in [`Table::touch`].
+    #[must_use]
+    pub fn new(key: Key, presented: Binding) -> Watch {
+        Watch { key, presented }
+    }
+
+    /// The session's key, as of the last time that it was asked about.
+    #[must_use]
+    pub fn key(&self) -> Key {
+        self.key
+    }
+}
+
+impl Table {
+    /// A number that is another one whenever a session was ended on record, got a new id, or had its
+    /// policy changed since it was read last. Costs two loads.
+    ///
+    /// Whoever sees it changed and asks about a session after that is told of the change. A deadline
+    /// that has passed is on record only once some [`Table::advance`] has come by it, so whoever relies
+    /// on this number also minds the deadlines it was told. The number means nothing in itself, and may
+    /// change when nothing has happened that matters.
+    #[must_use]
+    pub fn changes(&self) -> u64 {
+        // Both are published after what they tell of.
+        self.region.event_head().wrapping_add(self.region.load(header::POLICY_CHANGES))
+    }
+
+    /// Answers about a watched session as [`Table::peek`] does, except that a session which got a new id
+    /// goes on under it, also when the overlap of the old one is over. Ask at least once while the
+    /// old id of a rotation is remembered, which is its overlap at the least: [`Table::changes`] tells of
+    /// each.
+    #[must_use]
+    pub fn peek_watched(&self, watch: &mut Watch, now: Tick) -> Verdict {
+        let verdict = self.peek(watch.key, watch.presented, now);
+        // Followed also while the old key still answers: its record is not kept for ever.
+        if self.follow(watch) && is_over(&verdict) {
+            return self.peek(watch.key, watch.presented, now);
+        }
+        verdict
+    }
+
+    /// Counts as activity of a watched session what [`Table::touch`] would: bytes that came from the
+    /// client, say. Follows it through rotations.
+    pub fn touch_watched(&self, watch: &mut Watch, now: Tick) -> Verdict {
+        let verdict = self.touch(watch.key, watch.presented, now);
+        if is_over(&verdict) && self.follow(watch) {
+            return self.touch(watch.key, watch.presented, now);
+        }
+        verdict
+    }
+
+    /// Reports that what was open of an ended session was cut off, after `bytes` were sent to the client:
+    /// one event, [`What::Cut`]. Once the record of the session is not kept any longer, the event has
+    /// neither subject nor age. Takes the ring's lock.
+    pub fn report_cut(&self, watch: &Watch, cause: Cause, bytes: u64, now: Tick) {
+        let now = now.as_now();
+        let event = match self.region.find(watch.key) {
+            Some((_, view)) => Event { bytes, ..Shard::event(&view, What::Cut, End { cause, at: now }) },
+            None => Event {
+                what: What::Cut,
+                at: now,
+                key: watch.key,
+                subject: Subject::NONE,
+                policy: PolicyId(0),
+                cause,
+                age: Span::OFF,
+                idle: Span::OFF,
+                bytes,
+            },
+        };
+        self.region.emit(&event, bytes);
+    }
+
+    /// Turns a watch to the key that its session has now; says whether that is another one.
+    fn follow(&self, watch: &mut Watch) -> bool {
+        match self.heir(watch.key) {
+            Some(key) => {
+                watch.key = key;
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// The key of the session that an old key stands for; `None` for one that is not an old key, or whose
+    /// session is gone.
+    fn heir(&self, key: Key) -> Option<Key> {
+        let (_, mut view) = self.region.find(key)?;
+        let mut found = None;
+        for _ in 0..HOPS {
+            // Before its mark an alias may still hold a touch that the new record has not been given.
+            if view.control.kind() != Kind::Alias || view.mark().is_none() {
+                return found;
+            }
+            let (target, generation) = view.target();
+            view = self.region.view_at(target).filter(|next| next.control.generation() == generation)?;
+            found = Some(view.key);
+        }
+        found
+    }
+}
+
+/// An old key answers so once its overlap is over.
+fn is_over(verdict: &Verdict) -> bool {
+    matches!(verdict, Verdict::Ended(End { cause: Cause::Rotated, .. }) | Verdict::Unknown)
+}
