@@ -18,7 +18,7 @@ use crate::nginx::{Request, fence};
 use crate::record::{self, Record};
 use crate::status::Status;
 use crate::zone::Zone;
-use crate::{clock, cookies, navigation};
+use crate::{clock, cookies, navigation, streams};
 
 const DECLINED: ngx_int_t = NGX_DECLINED as ngx_int_t;
 /// How often a token's expiry that cannot be read is written to the log by one worker.
@@ -48,6 +48,7 @@ pub(crate) unsafe extern "C" fn access(raw: *mut ngx_http_request_t) -> ngx_int_
             }
         }
         end(request, conf, record);
+        streams::follow(request, conf, record);
         DECLINED
     })
 }
@@ -178,6 +179,7 @@ fn check(request: Request<'_>, conf: &LocConf, record: &mut Record) -> Status {
     record.key = Some(shown.key);
     record.presented = shown.binding;
     record.arrived = shown.now;
+    record.token = shown.token;
     if shown.token.is_some_and(|token| token <= shown.now) {
         return Status::Ended(Cause::Token);
     }
@@ -186,6 +188,7 @@ fn check(request: Request<'_>, conf: &LocConf, record: &mut Record) -> Status {
             Some(value) => is_true(value),
             None => return Status::Error,
         };
+    record.is_activity = counts;
     record.counts = counts && conf.activity_at == choice::RESPONSE;
     let touches = counts && !record.counts;
     let mut verdict = if touches { shown.touch() } else { shown.peek() };
@@ -269,6 +272,8 @@ fn end(request: Request<'_>, conf: &LocConf, record: &mut Record) {
         Ok(shown) => {
             record.ended = true;
             record.counts = false;
+            // Its own response is to come whole.
+            streams::forget(&mut record.stream);
             record.left = None;
             record.key = Some(shown.key);
             record.zone = conf.zone().map_or(std::ptr::null(), std::ptr::from_ref);

@@ -245,8 +245,8 @@ fn overview(request: Request<'_>, zones: &[Box<Zone>]) -> String {
     let mut text = String::from("{\"zones\":[");
     for (number, zone) in zones.iter().enumerate() {
         let _ = write!(text, "{}\n{{\"name\":{}", if number > 0 { "," } else { "" }, quoted(&zone.name));
-        let (errors, denied) = counted(zone);
-        let _ = write!(text, ",\"errors\":{errors},\"denied\":{denied}");
+        let [errors, denied, cut] = counted(zone);
+        let _ = write!(text, ",\"errors\":{errors},\"denied\":{denied},\"cut\":{cut}");
         match zone.table(request.log()) {
             None => text.push_str(",\"usable\":false}"),
             Some(table) => {
@@ -266,10 +266,11 @@ fn overview(request: Request<'_>, zones: &[Box<Zone>]) -> String {
     text
 }
 
-/// Requests of a zone that could not be decided, and those that were refused.
-fn counted(zone: &Zone) -> (u64, u64) {
+/// Requests of a zone that could not be decided, those that were refused, and those that were ended with
+/// their session.
+fn counted(zone: &Zone) -> [u64; 3] {
     let of = |counter: &std::sync::atomic::AtomicU64| counter.load(std::sync::atomic::Ordering::Relaxed);
-    zone.counters().map_or((0, 0), |counters| (of(&counters.errors), of(&counters.denied)))
+    zone.counters().map_or([0; 3], |counters| [&counters.errors, &counters.denied, &counters.cut].map(of))
 }
 
 fn figures(stats: &Stats) -> [(&'static str, u64); 9] {
@@ -321,10 +322,11 @@ fn metrics(request: Request<'_>, zones: &[Box<Zone>]) -> String {
     for (name, help, number) in [
         ("curfew_errors_total", "Requests whose session could not be looked at.", 0),
         ("curfew_requests_denied_total", "Requests refused.", 1),
+        ("curfew_requests_cut_total", "Requests that were ended with their session while they went on.", 2),
     ] {
         let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} counter");
         for zone in zones {
-            let counted = <[u64; 2]>::from(counted(zone))[number];
+            let counted = counted(zone)[number];
             let _ = writeln!(text, "{name}{{zone=\"{}\"}} {counted}", label(zone));
         }
     }

@@ -35,6 +35,7 @@ const UNSET_CHOICE: ngx_uint_t = ngx_uint_t::MAX;
 const MOST_POLICIES: usize = 64;
 
 /// What the `http` level says.
+#[derive(Default)]
 pub(crate) struct MainConf {
     /// Boxed, because the levels below and nginx point at them.
     #[expect(clippy::vec_box)]
@@ -42,6 +43,8 @@ pub(crate) struct MainConf {
     pub(crate) policies: Vec<(String, Policy)>,
     /// The level at which ends are logged, one of nginx's; 0 for not at all.
     pub(crate) log_level: Option<ngx_uint_t>,
+    /// Whether there is a place where what is sent to the client counts as activity.
+    pub(crate) counts_sent: bool,
 }
 
 /// `zone=app policy=staff`, by name and place: both may be defined further down.
@@ -65,6 +68,8 @@ pub(crate) struct LocConf {
     pub(crate) expires: Value,
     pub(crate) activity: Value,
     pub(crate) activity_at: ngx_uint_t,
+    streams: ngx_flag_t,
+    pub(crate) stream_activity: ngx_uint_t,
     pub(crate) start: Value,
     pub(crate) rotate: Value,
     pub(crate) reauthenticated: Value,
@@ -91,6 +96,8 @@ pub(crate) mod choice {
     pub(crate) const REVOKED: ngx_uint_t = 2;
     pub(crate) const RESPONSE: ngx_uint_t = 0;
     pub(crate) const REQUEST: ngx_uint_t = 1;
+    pub(crate) const CLIENT: ngx_uint_t = 1;
+    pub(crate) const BOTH: ngx_uint_t = 2;
 }
 
 impl LocConf {
@@ -105,6 +112,8 @@ impl LocConf {
         expires: null_mut(),
         activity: null_mut(),
         activity_at: UNSET_CHOICE,
+        streams: UNSET,
+        stream_activity: UNSET_CHOICE,
         start: null_mut(),
         rotate: null_mut(),
         reauthenticated: null_mut(),
@@ -127,6 +136,11 @@ impl LocConf {
 
     pub(crate) fn is_dry_run(&self) -> bool {
         self.dry_run == 1
+    }
+
+    /// Whether requests that go on are ended with their session.
+    pub(crate) fn has_streams(&self) -> bool {
+        self.streams == 1
     }
 
     pub(crate) fn has_headers(&self) -> bool {
@@ -193,6 +207,8 @@ impl LocConf {
             pick(mine, above, null_mut(), null_mut());
         }
         pick(&mut self.activity_at, above.activity_at, UNSET_CHOICE, choice::RESPONSE);
+        pick(&mut self.streams, above.streams, UNSET, 1);
+        pick(&mut self.stream_activity, above.stream_activity, UNSET_CHOICE, choice::CLIENT);
         pick(&mut self.end, above.end, UNSET_CHOICE, choice::OFF);
         pick(&mut self.unknown, above.unknown, UNSET_CHOICE, choice::DENY);
         pick(&mut self.no_id, above.no_id, UNSET_CHOICE, choice::DENY);
@@ -272,7 +288,7 @@ pub(crate) unsafe fn of_cycle<'a>(cycle: *const nginx_sys::ngx_cycle_t) -> Optio
 }
 
 /// As [`of_cycle`], while it is being read.
-unsafe fn main_of<'a>(cf: *mut ngx_conf_t) -> &'a mut MainConf {
+pub(crate) unsafe fn main_of<'a>(cf: *mut ngx_conf_t) -> &'a mut MainConf {
     // SAFETY: directives and merges of http modules run with the http context.
     unsafe {
         let http = (*cf).ctx.cast::<ngx_http_conf_ctx_t>();
@@ -295,7 +311,7 @@ pub(crate) unsafe extern "C" fn create_main(cf: *mut ngx_conf_t) -> *mut c_void 
         let log = (*cf).log;
         fence(log, null_mut(), || {
             let Some(place) = add_cleanup::<*mut MainConf>((*cf).pool, drop_it) else { return null_mut() };
-            *place = Box::into_raw(Box::new(MainConf { zones: Vec::new(), policies: Vec::new(), log_level: None }));
+            *place = Box::into_raw(Box::new(MainConf::default()));
             (*place).cast()
         })
     }
@@ -313,7 +329,9 @@ pub(crate) unsafe extern "C" fn merge_loc(cf: *mut ngx_conf_t, above: *mut c_voi
         let (above, mine) = (&*above.cast::<LocConf>(), &mut *mine.cast::<LocConf>());
         fence((*cf).log, REFUSED, || {
             mine.merge(above);
-            match mine.resolve(main_of(cf)) {
+            let main = main_of(cf);
+            main.counts_sent |= mine.is_guarded() && mine.has_streams() && mine.stream_activity == choice::BOTH;
+            match mine.resolve(main) {
                 Ok(()) => OK,
                 Err(message) => refuse(cf, &message),
             }
@@ -582,6 +600,8 @@ static mut ENDS: [ngx_conf_enum_t; 4] =
     [word(c"off", choice::OFF), word(c"logout", choice::LOGOUT), word(c"revoked", choice::REVOKED), word(c"", 0)];
 static mut COUNTS_AT: [ngx_conf_enum_t; 3] =
     [word(c"response", choice::RESPONSE), word(c"request", choice::REQUEST), word(c"", 0)];
+static mut STREAM_ACTIVITY: [ngx_conf_enum_t; 4] =
+    [word(c"off", choice::OFF), word(c"client", choice::CLIENT), word(c"both", choice::BOTH), word(c"", 0)];
 static mut STATUSES: ngx_conf_num_bounds_t =
     ngx_conf_num_bounds_t { post_handler: Some(nginx_sys::ngx_conf_check_num_bounds), low: 400, high: 599 };
 
@@ -620,7 +640,7 @@ const fn one_of(name: &'static CStr, offset: usize, words: *mut ngx_conf_enum_t)
     directive(name, kind, ngx_conf_set_enum_slot, NGX_HTTP_LOC_CONF_OFFSET, offset, words.cast())
 }
 
-pub(crate) static mut DIRECTIVES: [ngx_command_t; 25] = [
+pub(crate) static mut DIRECTIVES: [ngx_command_t; 27] = [
     directive(c"curfew_zone", HTTP | NGX_CONF_1MORE, set_zone, NGX_HTTP_MAIN_CONF_OFFSET, 0, null_mut()),
     directive(c"curfew_policy", HTTP | NGX_CONF_2MORE, set_policy, NGX_HTTP_MAIN_CONF_OFFSET, 0, null_mut()),
     directive(c"curfew_log_level", HTTP | NGX_CONF_TAKE1, set_log_level, NGX_HTTP_MAIN_CONF_OFFSET, 0, null_mut()),
@@ -631,6 +651,8 @@ pub(crate) static mut DIRECTIVES: [ngx_command_t; 25] = [
     text(c"curfew_expires", offset_of!(LocConf, expires)),
     text(c"curfew_activity", offset_of!(LocConf, activity)),
     one_of(c"curfew_activity_at", offset_of!(LocConf, activity_at), addr_of_mut!(COUNTS_AT).cast()),
+    flag(c"curfew_streams", offset_of!(LocConf, streams)),
+    one_of(c"curfew_stream_activity", offset_of!(LocConf, stream_activity), addr_of_mut!(STREAM_ACTIVITY).cast()),
     text(c"curfew_start", offset_of!(LocConf, start)),
     text(c"curfew_rotate", offset_of!(LocConf, rotate)),
     text(c"curfew_reauthenticated", offset_of!(LocConf, reauthenticated)),

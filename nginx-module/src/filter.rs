@@ -13,15 +13,16 @@ use ngx::ngx_log_error;
 
 use crate::access::{Shown, is_true, judge};
 use crate::conf::{self, LocConf, choice};
-use crate::module;
 use crate::nginx::{ERROR, Request, fence};
 use crate::record::{self, Record};
 use crate::status::Status;
+use crate::{module, streams};
 
 /// The filter after this one. Set once, while a configuration is read.
 pub(crate) static mut NEXT: ngx_http_output_header_filter_pt = None;
 /// How long an id answers as the one that has replaced it, for requests that are under way.
 const OVERLAP: Span = Span::from_secs(10);
+const SWITCHING_PROTOCOLS: usize = 101;
 /// The challenge of a 401 when the configuration has none.
 const CHALLENGE: &[u8] = b"Session realm=\"curfew\"";
 
@@ -46,6 +47,9 @@ fn filter(request: Request<'_>, conf: &LocConf) -> Result<(), ngx_int_t> {
     if !request.is_replaced() && request.status() < 400 {
         if let Some(record) = record::find(request) {
             count(request, record);
+            if request.status() == SWITCHING_PROTOCOLS {
+                streams::upgrade(request, record).ok_or(ERROR)?;
+            }
         }
         if !conf.reauthenticated.is_null() {
             reauthenticate(request, conf)?;

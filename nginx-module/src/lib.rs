@@ -11,6 +11,7 @@
 //! | `access` | may this request pass |
 //! | `filter` | what a response says about sessions |
 //! | `record` | what is known about one request |
+//! | `streams`, `frames` | requests that go on, and end with their session |
 //! | `timer` | expiry |
 //! | `page`, `variables`, `status` | what is told |
 //! | `admin` | figures and control for the operator |
@@ -28,12 +29,14 @@ mod clock;
 mod conf;
 mod cookies;
 mod filter;
+mod frames;
 mod module;
 mod navigation;
 mod nginx;
 mod page;
 mod record;
 mod status;
+mod streams;
 mod timer;
 mod variables;
 mod zone;

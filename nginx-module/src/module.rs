@@ -12,7 +12,7 @@ use nginx_sys::{
 };
 
 use crate::nginx::{ERROR, OK, fence};
-use crate::{access, conf, filter, timer, variables};
+use crate::{access, conf, filter, streams, timer, variables};
 
 static CONTEXT: Context = Context(ngx_http_module_t {
     preconfiguration: Some(preconfiguration),
@@ -27,7 +27,7 @@ static CONTEXT: Context = Context(ngx_http_module_t {
 
 static FILTER_CONTEXT: Context = Context(ngx_http_module_t {
     preconfiguration: None,
-    postconfiguration: Some(put_filter),
+    postconfiguration: Some(put_filters),
     create_main_conf: None,
     init_main_conf: None,
     create_srv_conf: None,
@@ -116,11 +116,17 @@ unsafe extern "C" fn postconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
     }
 }
 
-unsafe extern "C" fn put_filter(_: *mut ngx_conf_t) -> ngx_int_t {
+unsafe extern "C" fn put_filters(cf: *mut ngx_conf_t) -> ngx_int_t {
     // SAFETY: nginx reads configurations on one thread, while no request is served by this process.
     unsafe {
         filter::NEXT = nginx_sys::ngx_http_top_header_filter;
         nginx_sys::ngx_http_top_header_filter = Some(filter::header_filter);
+        streams::NEXT_IN = nginx_sys::ngx_http_top_request_body_filter;
+        nginx_sys::ngx_http_top_request_body_filter = Some(streams::body_comes);
+        if conf::main_of(cf).counts_sent {
+            streams::NEXT_OUT = nginx_sys::ngx_http_top_body_filter;
+            nginx_sys::ngx_http_top_body_filter = Some(streams::body_goes);
+        }
     }
     OK
 }

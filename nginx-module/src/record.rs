@@ -9,15 +9,15 @@ use std::ptr::addr_of;
 
 use curfew_engine::{Binding, Key, Left, Tick};
 
-use crate::module;
 use crate::nginx::{Request, add_cleanup};
 use crate::status::Status;
+use crate::streams::Stream;
 use crate::zone::Zone;
+use crate::{module, streams};
 
 const MAGIC: u64 = 0x6375_7266_6577_2e72;
 
 /// What became of a request so far.
-#[derive(Clone, Copy)]
 pub(crate) struct Record {
     magic: u64,
     /// The word on it, once there is one.
@@ -35,6 +35,13 @@ pub(crate) struct Record {
     pub(crate) presented: Binding,
     pub(crate) arrived: Tick,
     pub(crate) left: Option<Left>,
+    /// The expiry of the token that it came with, if that is known.
+    pub(crate) token: Option<Tick>,
+    /// Whether the request counted as activity, or will: what is open of it counts then, too.
+    pub(crate) is_activity: bool,
+    /// What ended it while it went on, and the bytes that had been sent by then.
+    pub(crate) cut: Option<(Status, u64)>,
+    pub(crate) stream: Stream,
 }
 
 impl Record {
@@ -50,11 +57,19 @@ impl Record {
         presented: Binding::NONE,
         arrived: Tick::ZERO,
         left: None,
+        token: None,
+        is_activity: false,
+        cut: None,
+        stream: Stream::NEW,
     };
 
     /// The name of its status, as variables and logs have it.
     pub(crate) fn status_name(&self) -> Option<&'static str> {
-        self.status.map(|status| if self.dry_run { status.dry_run_name() } else { status.name() })
+        self.status.map(|status| self.name_of(status))
+    }
+
+    pub(crate) fn name_of(&self, status: Status) -> &'static str {
+        if self.dry_run { status.dry_run_name() } else { status.name() }
     }
 
     /// The zone in which it was checked.
@@ -69,7 +84,11 @@ impl Record {
 /// it one with another function, and it would not be told from that one's cleanups.
 unsafe extern "C" fn forget(record: *mut c_void) {
     // SAFETY: nginx passes what `of` has put there.
-    unsafe { (&raw mut (*record.cast::<Record>()).magic).write_volatile(0) }
+    unsafe {
+        let record = &mut *record.cast::<Record>();
+        streams::leave(&mut record.stream);
+        (&raw mut record.magic).write_volatile(0);
+    }
 }
 
 /// The place of a request's record among the contexts of the modules.

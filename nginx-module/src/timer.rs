@@ -1,4 +1,4 @@
-//! Expiry: every worker does what is due, a bounded piece at a time, and they share the work through
+//! The timer of a worker. Expiry: every worker does what is due, a bounded piece at a time, and they share the work through
 //! the region. A worker that is busy or dead delays nobody, and none of it decides about a request.
 
 use std::cell::UnsafeCell;
@@ -13,7 +13,7 @@ use ngx::ngx_log_error;
 use crate::nginx::{OK, fence};
 use crate::status::Status;
 use crate::zone::Zone;
-use crate::{clock, conf};
+use crate::{clock, conf, streams};
 
 /// Entries of one turn: well below a millisecond.
 const BUDGET: usize = 1024;
@@ -96,7 +96,7 @@ unsafe extern "C" fn turn(event: *mut ngx_event_t) {
                     pause = BUSY;
                 }
             }
-            pause
+            pause.min(streams::turn(main, log))
         });
         (*event).log = log;
         ngx_add_timer(event, pause);

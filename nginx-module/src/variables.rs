@@ -14,7 +14,7 @@ use crate::record::{self, Record};
 type Text = fn(Request<'_>, &Record, &mut String) -> Option<()>;
 
 /// Each variable: its name, and what it says of a record; `None` for nothing.
-const VARIABLES: [(&str, Text); 8] = [
+const VARIABLES: [(&str, Text); 10] = [
     ("curfew_status", |_, record, to| to.write_str(record.status_name()?).ok()),
     ("curfew_key", |_, record, to| write!(to, "{}", record.key?).ok()),
     ("curfew_idle_left", |_, record, to| seconds(record, |left| left.idle, to)),
@@ -27,6 +27,8 @@ const VARIABLES: [(&str, Text); 8] = [
         let (_, name, _) = record.zone()?.table(request.log())?.policies().find(|(id, ..)| *id == policy)?;
         to.write_str(&name).ok()
     }),
+    ("curfew_cut", |_, record, to| to.write_str(record.name_of(record.cut?.0)).ok()),
+    ("curfew_cut_bytes", |_, record, to| write!(to, "{}", record.cut?.1).ok()),
 ];
 
 /// Seconds to the millisecond, as nginx's own `$request_time` has them; nothing for a limit that is off.

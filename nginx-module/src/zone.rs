@@ -35,7 +35,7 @@ use crate::nginx::{ERROR, OK, fence, in_pool, text_in_pool, turn};
 
 /// Tells nginx that a zone of the old configuration is one of ours, in a form that another version of
 /// this module with the same idea of [`Handed`] understands.
-const TAG: *mut c_void = std::ptr::without_provenance_mut(0x6375_7266_6577_0001);
+const TAG: *mut c_void = std::ptr::without_provenance_mut(0x6375_7266_6577_0002);
 /// How often a process tries again to open a zone that it could not.
 const RETRY_MS: u64 = 1000;
 /// Sessions looked at in one step while a policy's former change is being caught up with.
@@ -78,6 +78,8 @@ pub(crate) struct Zone {
     retry_at: Cell<u64>,
     /// The next event to be logged by this process.
     pub(crate) to_log: Cell<Option<u64>>,
+    /// [`Table::changes`] when what is open was last asked about.
+    pub(crate) changes: Cell<Option<u64>>,
     /// What the policies of the configuration are called in this region, in their order; `None` for
     /// one that could not be set.
     pub(crate) policies: RefCell<Vec<Option<PolicyId>>>,
@@ -91,6 +93,8 @@ pub(crate) struct Counters {
     pub(crate) errors: AtomicU64,
     /// Requests that were refused.
     pub(crate) denied: AtomicU64,
+    /// Requests that were ended with their session while they went on.
+    pub(crate) cut: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -125,6 +129,7 @@ impl Zone {
             asked_in: Cell::default(),
             retry_at: Cell::default(),
             to_log: Cell::default(),
+            changes: Cell::default(),
             policies: RefCell::default(),
         }
     }
@@ -208,7 +213,10 @@ impl Zone {
                     table.pause();
                     std::thread::sleep(LOOK);
                 }
-                Moving::Done => *self.table.borrow_mut() = None,
+                Moving::Done => {
+                    *self.table.borrow_mut() = None;
+                    self.changes.set(None);
+                }
             }
         }
         self.put_off(log, &"it is being moved, and that does not come to its end")

@@ -57,6 +57,12 @@ fn every_mistake_is_refused_with_what_is_wrong_and_where() {
         ("curfew_log_level info; curfew_log_level off;", "\"curfew_log_level\" directive is duplicate"),
         ("curfew_end later;", "invalid value \"later\""),
         ("curfew_headers yes;", "invalid value \"yes\""),
+        ("curfew_streams some;", "invalid value \"some\""),
+        ("curfew_stream_activity server;", "invalid value \"server\""),
+        (
+            "curfew_stream_activity off; curfew_stream_activity both;",
+            "\"curfew_stream_activity\" directive is duplicate",
+        ),
         (
             &format!(
                 "{zone}{policy}{id} server {{ location / {{ proxy_pass http://127.0.0.1; curfew_status_json; }} }}"

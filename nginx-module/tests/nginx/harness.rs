@@ -3,6 +3,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -12,6 +13,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
+use nix::sys::socket::sockopt::ReuseAddr;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, getsockname, setsockopt, socket};
 use nix::unistd::Pid;
 
 /// Longer than anything takes on a busy machine.
@@ -29,9 +32,20 @@ pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// A port that was free a moment ago.
-fn free_port() -> u16 {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
+/// A port that the system gives to nobody else while this is there, and that nginx can listen on: two may
+/// have one address if both are ready to share it and at most one listens.
+struct Reserved {
+    port: u16,
+    _socket: OwnedFd,
+}
+
+impl Reserved {
+    fn new() -> Reserved {
+        let socket = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
+        setsockopt(&socket, ReuseAddr, &true).unwrap();
+        bind(socket.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, 0)).unwrap();
+        Reserved { port: getsockname::<SockaddrIn>(socket.as_raw_fd()).unwrap().port(), _socket: socket }
+    }
 }
 
 /// What came back.
@@ -242,7 +256,7 @@ fn is_root() -> bool {
 pub(crate) struct Site {
     pub(crate) folder: tempfile::TempDir,
     pub(crate) app: App,
-    pub(crate) port: u16,
+    port: Option<Reserved>,
     /// Whether nginx goes into the background, without which it does not replace itself.
     daemon: bool,
 }
@@ -255,11 +269,11 @@ impl Site {
         std::fs::create_dir(folder.path().join("html")).unwrap();
         std::fs::write(folder.path().join("html/page.html"), "a page\n").unwrap();
         std::fs::write(folder.path().join("html/login.html"), "please log in\n").unwrap();
-        Site { folder, app: App::start(), port: free_port(), daemon: false }
+        Site { folder, app: App::start(), port: Some(Reserved::new()), daemon: false }
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
-        (Ipv4Addr::LOCALHOST, self.port).into()
+        (Ipv4Addr::LOCALHOST, self.port.as_ref().map_or(0, |reserved| reserved.port)).into()
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -283,9 +297,9 @@ impl Site {
             "daemon {daemon}; {user} worker_processes 3; pid {folder}/pid; error_log {folder}/error.log info;\n\
              load_module {module};\n\
              worker_shutdown_timeout 20s;\n\
-             events {{ worker_connections 512; }}\n\
+             events {{ worker_connections 2048; }}\n\
              http {{\n{temporary}\n\
-             log_format curfew '$uri $status $curfew_status $curfew_key';\n\
+             log_format curfew '$uri $status $curfew_status $curfew_key $curfew_cut $curfew_cut_bytes';\n\
              access_log {folder}/access.log curfew;\n\
              add_header X-Worker $pid always; add_header X-Curfew $curfew_status always;\n\
              root {folder}/html;\n{http}\n}}\n",
@@ -301,7 +315,7 @@ impl Site {
         let nginx = Nginx { site: self, child, daemon: None };
         nginx.wait_until_it_answers();
         // It listens before it can be sent a signal.
-        eventually("its workers are there", || nginx.workers().len() == 3);
+        eventually("its workers are there", || nginx.workers().len() >= 3);
         nginx
     }
 
@@ -409,7 +423,11 @@ impl Nginx {
 
     /// The workers that are there now.
     pub(crate) fn workers(&self) -> Vec<i32> {
-        children_of(self.master())
+        let is_worker = |pid: &i32| {
+            let title = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            !String::from_utf8_lossy(&title).contains("nginx: cache")
+        };
+        children_of(self.master()).into_iter().filter(is_worker).collect()
     }
 
     pub(crate) fn signal(&self, pid: i32, signal: Signal) {
@@ -446,7 +464,7 @@ impl Nginx {
     /// Stops nginx and gives back what it ran on.
     pub(crate) fn stop(mut self) -> Site {
         self.end();
-        let dummy = Site { folder: tempfile::tempdir().unwrap(), app: App::start(), port: 0, daemon: false };
+        let dummy = Site { folder: tempfile::tempdir().unwrap(), app: App::start(), port: None, daemon: false };
         std::mem::replace(&mut self.site, dummy)
     }
 
@@ -500,7 +518,7 @@ impl Drop for Nginx {
             eprintln!("--- memcheck\n{found}");
             assert!(std::thread::panicking(), "memcheck has found something");
         }
-        if std::thread::panicking() && self.site.port != 0 {
+        if std::thread::panicking() && self.site.port.is_some() {
             eprintln!("--- error.log\n{}", self.error_log());
         }
     }

@@ -72,7 +72,7 @@ fn a_request_counts_from_when_it_arrived() {
 
 #[test]
 fn a_session_that_ends_before_its_request_is_answered_is_said_to_have_ended() {
-    let nginx = start("idle=1s", "");
+    let nginx = start("idle=1s", "curfew_streams off;");
     // A machine that is busy may take a second from the login to the next request: then once more.
     let id = (0..20).map(|number| format!("s{number}")).find(|id| {
         nginx.log_in(id);

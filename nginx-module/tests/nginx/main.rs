@@ -9,6 +9,8 @@ mod harness;
 mod http2;
 mod life;
 mod limits;
+mod open;
+mod open_app;
 mod sessions;
 mod soak;
 mod ways;
