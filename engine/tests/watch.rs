@@ -1,9 +1,12 @@
 //! What is open of a session lasts as long as the session, whatever its id is called meanwhile.
 
 use curfew_engine::{
-    Binding, Cause, Config, Key, Policy, PolicyId, Retain, Span, Start, Subject, Table, Tick, Verdict, Watch, What,
+    Binding, Cause, Changed, Config, Key, Policy, PolicyId, Retain, Span, Start, Subject, Table, Tick, Verdict, Watch,
+    What,
 };
 use proptest::prelude::*;
+
+const EVENTS: u64 = 64;
 
 fn at(millis: u64) -> Tick {
     Tick::from_millis(millis)
@@ -14,7 +17,7 @@ fn ms(millis: u64) -> Span {
 }
 
 fn table(policy: &Policy) -> (Table, PolicyId) {
-    let table = Table::private(&Config { secret: Some([3; 32]), ..Config::new(1000) }).unwrap();
+    let table = Table::private(&Config { secret: Some([3; 32]), events: EVENTS, ..Config::new(1000) }).unwrap();
     let id = table.set_policy("p", policy, Tick::ZERO).unwrap();
     (table, id)
 }
@@ -63,6 +66,37 @@ fn every_way_to_end_moves_the_number_of_changes() {
     table.advance(at(600), 1000);
     has_changed("a deadline that an advance has come by");
     assert_eq!(table.changes(), seen, "and nothing else does");
+}
+
+#[test]
+fn who_follows_what_changes_is_told_of_each_session_or_that_it_cannot_be_told() {
+    let (table, policy) = table(&Policy::new().idle(ms(1000)));
+    let keys: Vec<_> = (0..10).map(|number| key(&table, number)).collect();
+    for key in &keys {
+        table.start(*key, &Start::under(policy), at(0)).unwrap();
+    }
+    let mut seen = table.seen();
+    assert_eq!(table.changed_since(&mut seen, 100), Changed::Nothing);
+    table.touch(keys[0], Binding::NONE, at(1));
+    assert_eq!(table.changed_since(&mut seen, 100), Changed::Nothing, "use is no change");
+    table.end(keys[0], Cause::Logout, at(1)).unwrap();
+    table.rotate(keys[1], table.key(b"new"), ms(5), at(1)).unwrap();
+    assert_eq!(table.changed_since(&mut seen, 2), Changed::Sessions(vec![keys[0], keys[1]]));
+    assert_eq!(table.changed_since(&mut seen, 2), Changed::Nothing);
+    table.report_cut(&Watch::new(keys[0], Binding::NONE), Cause::Logout, 1, at(2));
+    assert_eq!(table.changed_since(&mut seen, 2), Changed::Nothing, "who was cut had ended before");
+    for key in &keys[2..5] {
+        table.end(*key, Cause::Logout, at(2)).unwrap();
+    }
+    assert_eq!(table.changed_since(&mut seen, 2), Changed::Anything, "too many");
+    assert_eq!(table.changed_since(&mut seen, 2), Changed::Nothing);
+    table.end(keys[5], Cause::Logout, at(2)).unwrap();
+    table.set_policy("p", &Policy::new().idle(ms(500)), at(2)).unwrap();
+    assert_eq!(table.changed_since(&mut seen, 100), Changed::Anything, "all under a policy");
+    for _ in 0..2 * EVENTS {
+        table.report_cut(&Watch::new(keys[0], Binding::NONE), Cause::Logout, 1, at(2));
+    }
+    assert_eq!(table.changed_since(&mut seen, 100), Changed::Anything, "the ring went round");
 }
 
 #[test]

@@ -123,6 +123,16 @@ pub(crate) fn find<'r>(request: Request<'r>) -> Option<&'r mut Record> {
     None
 }
 
+/// Where the place of a request in the list of what is open is; null if the request has no record. A
+/// pointer that stays good while the record is borrowed anew in other callbacks.
+pub(crate) fn stream_of(request: Request<'_>) -> *mut Stream {
+    // SAFETY: what is in the context is null or a record.
+    unsafe {
+        let record = (*context(request)).cast::<Record>();
+        if record.is_null() { std::ptr::null_mut() } else { &raw mut (*record).stream }
+    }
+}
+
 /// The record of a request, made if it has none; `None` when nginx is out of memory.
 pub(crate) fn of<'r>(request: Request<'r>) -> Option<&'r mut Record> {
     if let Some(record) = find(request) {

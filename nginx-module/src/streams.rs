@@ -1,21 +1,23 @@
 //! What is open: requests that were let through and go on, and must end when their session does.
 //!
 //! Each stands in a list of its worker from the access phase until its pool goes, so one that finishes
-//! by itself costs a few stores. The worker's timer looks at [`Table::changes`] first, and asks about
-//! each session in the list only if that has moved, or the nearest deadline has come; a piece at a
-//! time. What is over is cut: its connection is marked as nginx itself marks connections that it ends
-//! while it shuts down (`worker_shutdown_timeout`), and nginx terminates the request at the end of the
-//! same turn of its loop. Of an HTTP/2 or HTTP/3 connection that is the one stream.
+//! by itself costs a few stores. The worker's timer looks at what has changed first ([`Table::changed_since`]), and goes through the
+//! list only if that has moved, or the nearest deadline has come; a piece at a time. It asks about those
+//! whose deadline has come, and those whose keys the region's events name; about all, if a policy has
+//! changed or events were missed. What is over is cut: its connection is marked as nginx itself marks
+//! connections that it ends while it shuts down (`worker_shutdown_timeout`), and nginx terminates the
+//! request at the end of the same turn of its loop. Of an HTTP/2 or HTTP/3 connection that is the one
+//! stream.
 //!
 //! What a client sends meanwhile counts as activity: the body of a request in a filter for request
 //! bodies; an upgraded connection, whose bytes pass no filter, where nginx receives them. The first
 //! half second of a request does not count beside the request itself, so those that are short pay nothing.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::ptr::{addr_of_mut, null_mut};
 use std::sync::atomic::Ordering;
 
-use curfew_engine::{Cause, End, Table, Tick, Verdict, Watch};
+use curfew_engine::{Cause, Changed, End, Key, Table, Tick, Verdict, Watch};
 use nginx_sys::{
     NGX_LOG_INFO, ngx_chain_t, ngx_connection_t, ngx_current_msec, ngx_http_output_body_filter_pt,
     ngx_http_request_body_filter_pt, ngx_http_request_t, ngx_int_t, ngx_log_t, ngx_msec_t, ngx_posted_events,
@@ -31,15 +33,19 @@ use crate::record::{self, Record};
 use crate::status::Status;
 use crate::zone::Zone;
 
-/// Between two looks at whether anything has changed.
+/// Between two rounds at the least.
 const LOOK: ngx_msec_t = 200;
-/// Sessions that are asked about in one turn: well below a millisecond.
-const PIECE: usize = 1024;
-/// Between turns while there are more of them.
+/// Places in the list that are looked at in one turn, and sessions that are asked about: each well below a
+/// millisecond.
+const PIECE: usize = 8192;
+const MOST_ASKED: usize = 512;
+/// More changes than these are not told apart.
+const MOST_CHANGES: usize = 1024;
+/// Between turns while a round goes on.
 const BUSY: ngx_msec_t = 1;
 /// All are asked about this often whatever the number of changes says: a process that is killed while it
 /// ends a session may leave the end without its event until somebody else comes by.
-const AT_LEAST: ngx_msec_t = 5000;
+const AT_LEAST: ngx_msec_t = 10_000;
 /// From when on the bytes of a request count beside the request itself.
 const AFTER: ngx_msec_t = 500;
 
@@ -47,12 +53,15 @@ const AFTER: ngx_msec_t = 500;
 pub(crate) static mut NEXT_IN: ngx_http_request_body_filter_pt = None;
 pub(crate) static mut NEXT_OUT: ngx_http_output_body_filter_pt = None;
 
-/// A place in the list of what is open. It is part of the request's record, and so does not move.
+/// What is known of something that is open. It is part of the request's record, and so does not move.
 pub(crate) struct Stream {
+    /// In the list of what is fresh.
     previous: *mut Stream,
     next: *mut Stream,
+    /// In the table of the rest, if it is there.
+    place: Option<usize>,
     request: *mut ngx_http_request_t,
-    /// `None` when it is not in the list.
+    /// `None` when it is in neither.
     watch: Option<Watch>,
     /// One of `curfew_stream_activity`.
     counts: ngx_uint_t,
@@ -67,6 +76,7 @@ impl Stream {
     pub(crate) const NEW: Stream = Stream {
         previous: null_mut(),
         next: null_mut(),
+        place: None,
         request: null_mut(),
         watch: None,
         counts: choice::OFF,
@@ -85,26 +95,40 @@ struct Upgraded {
     upstream: (ngx_recv_pt, Frames),
 }
 
-/// What is open in this process, in the order in which it was last asked about.
+/// What a round looks at of something that is open: together, because the records of requests lie far
+/// apart, and most of them need not be looked at.
+struct Entry {
+    key: Key,
+    /// When the session ends if nothing happens, as far as this process was told, by nginx's clock.
+    until: ngx_msec_t,
+    stream: *mut Stream,
+}
+
+/// What is open in this process.
 struct Open {
-    first: Cell<*mut Stream>,
-    last: Cell<*mut Stream>,
-    count: Cell<usize>,
-    /// How many from the first on are still to be asked about in this round.
-    to_ask: Cell<usize>,
+    /// Since the last turn. Most of it is gone by the next one, where what is still there is asked about
+    /// for the first time: until then its key may be the old one of a session that has another.
+    fresh: Cell<*mut Stream>,
+    rest: RefCell<Vec<Entry>>,
+    /// The round has come down to here; zero when it is over.
+    at: Cell<usize>,
+    /// The keys that have changed, in order; `None` if this round asks about all.
+    changed: RefCell<Option<Vec<Key>>>,
     /// No session ends before that by a deadline that this process was told of.
     nearest: Cell<ngx_msec_t>,
-    last_round: Cell<ngx_msec_t>,
+    last_turn: Cell<ngx_msec_t>,
+    last_of_all: Cell<ngx_msec_t>,
 }
 
 thread_local!(static OPEN: Open = const {
     Open {
-        first: Cell::new(null_mut()),
-        last: Cell::new(null_mut()),
-        count: Cell::new(0),
-        to_ask: Cell::new(0),
+        fresh: Cell::new(null_mut()),
+        rest: RefCell::new(Vec::new()),
+        at: Cell::new(0),
+        changed: RefCell::new(None),
         nearest: Cell::new(ngx_msec_t::MAX),
-        last_round: Cell::new(0),
+        last_turn: Cell::new(0),
+        last_of_all: Cell::new(0),
     }
 });
 
@@ -115,43 +139,141 @@ fn nginx_millis() -> ngx_msec_t {
 
 impl Open {
     /// # Safety
-    /// `stream` must be in no list, and stay where it is until it is removed.
+    /// `stream` must be in neither the list nor the table, and stay where it is until it is removed.
     unsafe fn push(&self, stream: *mut Stream) {
         // SAFETY: what is in the list is there until it is removed; one thread has the list.
         unsafe {
-            (*stream).previous = self.last.get();
-            (*stream).next = null_mut();
-            match self.last.get().as_mut() {
-                Some(last) => last.next = stream,
-                None => self.first.set(stream),
+            (*stream).previous = null_mut();
+            (*stream).next = self.fresh.get();
+            if let Some(next) = (*stream).next.as_mut() {
+                next.previous = stream;
             }
         }
-        self.last.set(stream);
-        self.count.set(self.count.get() + 1);
+        self.fresh.set(stream);
     }
 
     /// # Safety
-    /// `stream` must be in this list.
+    /// `stream` must be in the list or in the table.
     unsafe fn remove(&self, stream: *mut Stream) {
-        // SAFETY: as above.
+        // SAFETY: as above; and so it is with the table.
         unsafe {
+            if let Some(place) = (*stream).place.take() {
+                let mut rest = self.rest.borrow_mut();
+                rest.swap_remove(place);
+                if let Some(moved) = rest.get(place) {
+                    (*moved.stream).place = Some(place);
+                }
+                return;
+            }
             let (previous, next) = ((*stream).previous, (*stream).next);
             match previous.as_mut() {
                 Some(previous) => previous.next = next,
-                None => self.first.set(next),
+                None => self.fresh.set(next),
             }
-            match next.as_mut() {
-                Some(next) => next.previous = previous,
-                None => self.last.set(previous),
+            if let Some(next) = next.as_mut() {
+                next.previous = previous;
             }
         }
-        self.count.set(self.count.get() - 1);
     }
 
-    /// The session of something may end in so many milliseconds.
-    fn note_end(&self, left: u64) {
-        let at = nginx_millis().saturating_add(left as ngx_msec_t);
-        self.nearest.set(self.nearest.get().min(at));
+    /// Takes something out of the list and into the table. Before the round comes there it is not looked
+    /// at: it has been asked about just now, or is about to be.
+    ///
+    /// # Safety
+    /// `stream` must be in the list.
+    unsafe fn settle(&self, stream: *mut Stream) -> usize {
+        // SAFETY: by this function's contract.
+        unsafe {
+            self.remove(stream);
+            let mut rest = self.rest.borrow_mut();
+            rest.push(Entry { key: Key::from_bytes([0; 16]), until: 0, stream });
+            (*stream).place = Some(rest.len() - 1);
+            rest.len() - 1
+        }
+    }
+
+    /// What has been told of something: the key that its session has now, and how many milliseconds it has
+    /// if nothing happens.
+    fn note(&self, stream: &Stream, left: u64) {
+        let until = self.note_end(left);
+        if let (Some(place), Some(watch)) = (stream.place, &stream.watch)
+            && let Some(entry) = self.rest.borrow_mut().get_mut(place)
+        {
+            (entry.key, entry.until) = (watch.key(), until);
+        }
+    }
+
+    fn note_end(&self, left: u64) -> ngx_msec_t {
+        let until = nginx_millis().saturating_add(left as ngx_msec_t);
+        self.nearest.set(self.nearest.get().min(until));
+        until
+    }
+
+    /// Begins a round if there is a reason for one.
+    fn begin_round(&self, main: &MainConf, log: *mut ngx_log_t, now: ngx_msec_t) {
+        // Read before any of them is asked about, so that nothing that comes after is missed.
+        let mut keys = Some(Vec::new());
+        let changed = main.zones.iter().filter(|zone| has_changed(zone, log, &mut keys)).count() > 0;
+        let is_overdue = now.wrapping_sub(self.last_of_all.get()) >= AT_LEAST;
+        if !changed && !is_overdue && now < self.nearest.get() {
+            return;
+        }
+        self.nearest.set(ngx_msec_t::MAX);
+        self.at.set(self.rest.borrow().len());
+        let mut keys = keys.filter(|_| !is_overdue);
+        match &mut keys {
+            Some(keys) => keys.sort_unstable(),
+            None => self.last_of_all.set(now),
+        }
+        *self.changed.borrow_mut() = keys;
+    }
+
+    /// Asks about what is fresh, then goes on with the round; a piece of it. The round goes down the table:
+    /// when something goes, the last one takes its place, and that has been come by.
+    fn go_on(&self, now: ngx_msec_t) {
+        let mut asked = 0;
+        // SAFETY: what is in the list or the table lives, its request with it.
+        unsafe {
+            while !self.fresh.get().is_null() && asked < MOST_ASKED {
+                asked += 1;
+                let place = self.settle(self.fresh.get());
+                self.ask_at(place);
+            }
+            for _ in 0..PIECE {
+                let Some(place) = self.at.get().min(self.rest.borrow().len()).checked_sub(1) else {
+                    self.at.set(0);
+                    break;
+                };
+                if asked == MOST_ASKED {
+                    break;
+                }
+                self.at.set(place);
+                if self.is_to_be_asked(place, now) {
+                    asked += 1;
+                    self.ask_at(place);
+                }
+            }
+        }
+    }
+
+    fn is_to_be_asked(&self, place: usize, now: ngx_msec_t) -> bool {
+        let entry = &self.rest.borrow()[place];
+        let is_to_be_asked = match &*self.changed.borrow() {
+            Some(keys) => entry.until <= now || keys.binary_search(&entry.key).is_ok(),
+            None => true,
+        };
+        if !is_to_be_asked {
+            self.nearest.set(self.nearest.get().min(entry.until));
+        }
+        is_to_be_asked
+    }
+
+    /// # Safety
+    /// What is at that place must live, its request with it.
+    unsafe fn ask_at(&self, place: usize) {
+        let stream = self.rest.borrow()[place].stream;
+        // SAFETY: by this function's contract.
+        ask(self, unsafe { Request::new((*stream).request) });
     }
 }
 
@@ -171,9 +293,9 @@ pub(crate) fn follow(request: Request<'_>, conf: &LocConf, record: &mut Record) 
     stream.counts = if record.is_activity { conf.stream_activity } else { choice::OFF };
     (stream.since, stream.counted) = (nginx_millis(), nginx_millis());
     OPEN.with(|open| {
-        // SAFETY: it was forgotten above; the record stays where it is, and is forgotten before it goes.
-        unsafe { open.push(stream) };
         open.note_end(left.end.as_millis().min(token_left));
+        // SAFETY: it was forgotten above; the record stays where it is, and is forgotten before it goes.
+        unsafe { open.push(record::stream_of(request)) };
     });
 }
 
@@ -188,50 +310,60 @@ pub(crate) fn forget(stream: &mut Stream) {
 /// A turn of the timer: says how long until the next one at the most.
 pub(crate) fn turn(main: &MainConf, log: *mut ngx_log_t) -> ngx_msec_t {
     OPEN.with(|open| {
-        if open.count.get() == 0 {
-            return ngx_msec_t::MAX;
+        if open.fresh.get().is_null() && open.rest.borrow().is_empty() {
+            open.at.set(0);
+            return LOOK;
         }
         let now = nginx_millis();
-        let is_overdue = now >= open.nearest.get() || now.wrapping_sub(open.last_round.get()) >= AT_LEAST;
-        // Read before any of them is asked about, so that nothing that comes after is missed.
-        let has_changed = main.zones.iter().filter(|zone| has_changed(zone, log)).count() > 0;
-        if is_overdue || has_changed {
-            open.to_ask.set(open.count.get());
-            open.nearest.set(ngx_msec_t::MAX);
-            open.last_round.set(now);
+        let since = now.wrapping_sub(open.last_turn.get());
+        let is_busy = open.at.get() > 0;
+        if !is_busy && since < LOOK {
+            return LOOK - since;
         }
-        for _ in 0..PIECE {
-            let stream = open.first.get();
-            if stream.is_null() || open.to_ask.get() == 0 {
-                open.to_ask.set(0);
-                return open.nearest.get().saturating_sub(now).clamp(BUSY, LOOK);
-            }
-            open.to_ask.set(open.to_ask.get() - 1);
-            // SAFETY: what is in the list lives, its request with it; it goes to the end of the list, or out
-            // of it.
-            unsafe {
-                open.remove(stream);
-                open.push(stream);
-                ask(open, Request::new((*stream).request));
-            }
+        open.last_turn.set(now);
+        if !is_busy {
+            open.begin_round(main, log, now);
         }
-        BUSY
+        open.go_on(now);
+        if open.at.get() > 0 { BUSY } else { LOOK }
     })
 }
 
-fn has_changed(zone: &Zone, log: *mut ngx_log_t) -> bool {
-    let changes = zone.table(log).map(|table| table.changes());
-    zone.changes.replace(changes) != changes || changes.is_none()
+/// Whether anything has changed in a zone; `keys` gets what, or `None` if that cannot be told.
+fn has_changed(zone: &Zone, log: *mut ngx_log_t, keys: &mut Option<Vec<Key>>) -> bool {
+    let changed = match (zone.table(log), zone.seen.get()) {
+        (Some(table), Some(mut seen)) => {
+            let changed = table.changed_since(&mut seen, MOST_CHANGES);
+            zone.seen.set(Some(seen));
+            changed
+        }
+        (Some(table), None) => {
+            zone.seen.set(Some(table.seen()));
+            Changed::Anything
+        }
+        (None, _) => Changed::Anything,
+    };
+    match (changed, keys) {
+        (Changed::Nothing, _) => return false,
+        (Changed::Sessions(more), Some(keys)) => keys.extend(more),
+        (_, keys) => *keys = None,
+    }
+    true
 }
 
 /// Asks about one session, and cuts what is open of it if it is over.
 fn ask(open: &Open, request: Request<'_>) {
     let Some(record) = record::find(request) else { return };
-    let (Some(zone), Some(watch)) = (record.zone(), &mut record.stream.watch) else { return };
+    let stream = &mut record.stream;
+    // SAFETY: as `Record::zone` has it.
+    let zone = unsafe { record.zone.as_ref() };
+    let (Some(zone), Some(watch)) = (zone, &mut stream.watch) else { return };
     let Some(table) = zone.table(request.log()) else {
         // SAFETY: the request is live.
         if unsafe { conf::of_request(request.raw()) }.on_error == choice::DENY {
             cut(request, record, Status::Error, None);
+        } else {
+            open.note(stream, AT_LEAST as u64);
         }
         return;
     };
@@ -240,11 +372,14 @@ fn ask(open: &Open, request: Request<'_>) {
     let status = match table.peek_watched(watch, now) {
         _ if token_left == 0 => Status::Ended(Cause::Token),
         Verdict::Active(left) | Verdict::Grace(left) => {
-            open.note_end(left.end.as_millis().min(token_left));
+            open.note(stream, left.end.as_millis().min(token_left));
             return;
         }
         // It has not ended: another request would be refused, and this one was not.
-        Verdict::Mismatch(_) => return,
+        Verdict::Mismatch(_) => {
+            open.note(stream, AT_LEAST as u64);
+            return;
+        }
         Verdict::Ended(End { cause, .. }) => Status::Ended(cause),
         Verdict::Unknown => Status::Unknown,
     };

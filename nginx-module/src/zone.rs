@@ -22,7 +22,9 @@ use std::rc::Rc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use curfew_engine::{Config, CreateError, Moment, MoveError, Moving, OpenError, Policy, PolicyError, PolicyId, Table};
+use curfew_engine::{
+    Config, CreateError, Moment, MoveError, Moving, OpenError, Policy, PolicyError, PolicyId, Seen, Table,
+};
 use nginx_sys::{
     NGX_LOG_EMERG, NGX_LOG_ERR, NGX_LOG_NOTICE, NGX_LOG_WARN, ngx_conf_t, ngx_core_conf_t, ngx_core_module,
     ngx_inherited, ngx_int_t, ngx_log_t, ngx_pagesize, ngx_shared_memory_add, ngx_shm_zone_t, ngx_slab_calloc,
@@ -78,8 +80,8 @@ pub(crate) struct Zone {
     retry_at: Cell<u64>,
     /// The next event to be logged by this process.
     pub(crate) to_log: Cell<Option<u64>>,
-    /// [`Table::changes`] when what is open was last asked about.
-    pub(crate) changes: Cell<Option<u64>>,
+    /// What has changed in the region until then, what is open was asked about.
+    pub(crate) seen: Cell<Option<Seen>>,
     /// What the policies of the configuration are called in this region, in their order; `None` for
     /// one that could not be set.
     pub(crate) policies: RefCell<Vec<Option<PolicyId>>>,
@@ -129,7 +131,7 @@ impl Zone {
             asked_in: Cell::default(),
             retry_at: Cell::default(),
             to_log: Cell::default(),
-            changes: Cell::default(),
+            seen: Cell::default(),
             policies: RefCell::default(),
         }
     }
@@ -215,7 +217,7 @@ impl Zone {
                 }
                 Moving::Done => {
                     *self.table.borrow_mut() = None;
-                    self.changes.set(None);
+                    self.seen.set(None);
                 }
             }
         }

@@ -23,7 +23,7 @@ pub use check::Damage;
 pub use list::SessionInfo;
 pub use start::{Start, Started};
 pub use touch::{Batched, Left, Mismatch, Verdict};
-pub use watch::Watch;
+pub use watch::{Changed, Seen, Watch};
 
 use crate::backing::{self, Config};
 use crate::cause::Cause;

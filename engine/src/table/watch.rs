@@ -39,6 +39,25 @@ impl Watch {
     }
 }
 
+/// How far somebody has followed what changes in a table ([`Table::changed_since`]).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Seen {
+    events: u64,
+    policies: u64,
+}
+
+/// What has changed since somebody looked last.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Changed {
+    /// No session was ended on record, or got a new id, and no policy was changed.
+    Nothing,
+    /// At most these sessions were: their keys, of those with a new id the old ones. In no order, and one
+    /// may be there twice.
+    Sessions(Vec<Key>),
+    /// More than can be told: a policy was changed, or the events were too many.
+    Anything,
+}
+
 impl Table {
     /// A number that is another one whenever a session was ended on record, got a new id, or had its
     /// policy changed since it was read last. Costs two loads.
@@ -51,6 +70,40 @@ impl Table {
     pub fn changes(&self) -> u64 {
         // Both are published after what they tell of.
         self.region.event_head().wrapping_add(self.region.load(header::POLICY_CHANGES))
+    }
+
+    /// Where following begins: what changes from now on is told by [`Table::changed_since`].
+    #[must_use]
+    pub fn seen(&self) -> Seen {
+        Seen { events: self.region.event_head(), policies: self.region.load(header::POLICY_CHANGES) }
+    }
+
+    /// What has changed since `seen`, which moves on. Tells up to `most` sessions apart, from the events;
+    /// costs two loads where nothing has changed. As with [`Table::changes`], whoever asks about a session
+    /// after that is told of the change, and deadlines are for the caller to mind.
+    pub fn changed_since(&self, seen: &mut Seen, most: usize) -> Changed {
+        let before = std::mem::replace(seen, self.seen());
+        if before == *seen {
+            return Changed::Nothing;
+        }
+        let mut events = self.events_from(before.events);
+        let mut keys = Vec::new();
+        while events.cursor() < seen.events && before.policies == seen.policies {
+            let Some(event) = events.next() else { break };
+            // Who was cut had ended before.
+            if event.what != What::Cut {
+                keys.push(event.key);
+            }
+            if keys.len() > most {
+                break;
+            }
+        }
+        let is_known = before.policies == seen.policies && keys.len() <= most && events.missed() == 0;
+        match keys.is_empty() {
+            _ if !is_known => Changed::Anything,
+            true => Changed::Nothing,
+            false => Changed::Sessions(keys),
+        }
     }
 
     /// Answers about a watched session as [`Table::peek`] does, except that a session which got a new id

@@ -356,7 +356,7 @@ fn a_session_that_ends_while_its_request_is_under_way_stays_ended() {
 
 #[test]
 fn an_old_worker_and_a_new_one_know_the_same_sessions() {
-    let http = site("idle=15m", "keepalive_timeout 60s;");
+    let http = site("idle=15m", "keepalive_timeout 60s; curfew_streams off;");
     let nginx = Site::new().start(&http);
     nginx.log_in("abc");
     std::thread::scope(|scope| {
