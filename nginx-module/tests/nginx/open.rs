@@ -130,6 +130,23 @@ fn socket_ends(socket: &mut WebSocket<TcpStream>) {
     }
 }
 
+/// Does something until it fails, because nginx has ended what it is done on.
+#[track_caller]
+fn until_it_is_ended(mut step: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while step() {
+        assert!(began.elapsed() < Duration::from_secs(60), "it was not ended");
+    }
+}
+
+/// Whether there is a WebSocket still, and only nothing to be read.
+fn is_there<T>(result: Result<T, Error>) -> bool {
+    match result {
+        Err(Error::Io(error)) => error.kind() == std::io::ErrorKind::WouldBlock,
+        other => other.is_ok(),
+    }
+}
+
 /// For longer than the idle timeout of two seconds, again and again does something; says whether the
 /// session is alive then. `None` when this machine was too slow to tell.
 fn lives_by(stage: &Stage, mut step: impl FnMut()) -> Option<bool> {
@@ -189,6 +206,32 @@ fn whatever_is_open_ends_when_its_user_logs_out_and_others_go_on() {
 }
 
 #[test]
+fn each_end_is_noticed_by_itself_and_not_only_when_all_are_gone_through() {
+    let stage =
+        Stage::new("idle=15m", "location /renew { curfew_rotate $upstream_cookie_sid; proxy_pass http://$APP; }");
+    let began = Instant::now();
+    for round in 0..30 {
+        let (id, new) = (format!("old{round}"), format!("new{round}"));
+        stage.nginx.log_in(&id);
+        // Every other one begins by an id that is the old one of its session already.
+        let last = if round % 2 == 0 {
+            &id
+        } else {
+            assert_eq!(stage.nginx.with_id(&format!("/renew?sid={new}"), &id).status, 200);
+            &new
+        };
+        let mut socket = stage.web_socket("/ws", &id);
+        // Longer than it is fresh.
+        std::thread::sleep(Duration::from_millis(250));
+        assert_eq!(stage.nginx.with_id("/logout", last).verdict(), "LOGGED_OUT");
+        socket_ends(&mut socket);
+    }
+    // All are gone through every ten seconds, which would be five for each of these.
+    assert!(began.elapsed() < Duration::from_secs(100), "{:?}", began.elapsed());
+    stage.is_clean();
+}
+
+#[test]
 fn what_is_open_ends_at_the_idle_timeout_though_the_server_goes_on() {
     let stage = Stage::new("idle=1s", "");
     stage.nginx.log_in("abc");
@@ -206,9 +249,10 @@ fn what_is_open_ends_at_its_lifetime_and_with_its_token_though_it_is_used() {
     let stage = Stage::new("lifetime=1s", "");
     stage.nginx.log_in("abc");
     let mut socket = stage.web_socket("/ws", "abc");
-    while socket.send(Message::text("I am here")).and_then(|()| socket.read()).is_ok() {
+    until_it_is_ended(|| {
         std::thread::sleep(Duration::from_millis(10));
-    }
+        socket.send(Message::text("I am here")).and_then(|()| socket.read()).is_ok()
+    });
     assert!(stage.logged("/ws").contains("LIFETIME_EXPIRED"));
     stage.is_clean();
 
@@ -240,13 +284,7 @@ fn what_the_client_says_on_a_web_socket_is_use_and_pings_and_pongs_are_none() {
     stage.nginx.log_in("def");
     let mut socket = stage.web_socket("/ws-ping", "def");
     socket.get_ref().set_read_timeout(Some(Duration::from_millis(20))).unwrap();
-    loop {
-        match socket.send(Message::Ping(vec![7; 60].into())).and_then(|()| socket.read()) {
-            Ok(_) => {}
-            Err(Error::Io(error)) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-            Err(_) => break,
-        }
-    }
+    until_it_is_ended(|| is_there(socket.send(Message::Ping(vec![7; 60].into())).and_then(|()| socket.read())));
     eventually("it is in the log", || stage.nginx.log("access.log").matches("101 IDLE_EXPIRED").count() >= 1);
     assert!(stage.logged("/ws-ping").contains("IDLE_EXPIRED"));
     stage.is_clean();
@@ -288,14 +326,10 @@ fn frames_of_every_size_are_told_apart_wherever_they_are_cut() {
             }
         }
         let mut number = first;
-        while socket.send(Message::Ping(vec![0x81; number % 126].into())).is_ok() {
+        until_it_is_ended(|| {
             number += 1;
-            match socket.read() {
-                Err(Error::Io(error)) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-                Err(_) => break,
-                Ok(_) => {}
-            }
-        }
+            is_there(socket.send(Message::Ping(vec![0x81; number % 126].into())).and_then(|()| socket.read()))
+        });
         assert!(stage.logged("/ws").contains("101 IDLE_EXPIRED"));
     }
     assert_eq!(stage.nginx.log("access.log").matches("101 IDLE_EXPIRED").count(), 2);
@@ -338,9 +372,10 @@ fn what_is_open_does_not_count_where_the_configuration_or_the_request_says_so() 
         let stage = Stage::new("idle=1s", more);
         stage.nginx.log_in("abc");
         let mut socket = stage.web_socket("/ws", "abc");
-        while socket.send(Message::text("I am here")).and_then(|()| socket.read()).is_ok() {
+        until_it_is_ended(|| {
             std::thread::sleep(Duration::from_millis(10));
-        }
+            socket.send(Message::text("I am here")).and_then(|()| socket.read()).is_ok()
+        });
         assert!(stage.logged("/ws").contains("IDLE_EXPIRED"), "{more}");
         stage.is_clean();
     }
