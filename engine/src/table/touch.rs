@@ -241,24 +241,29 @@ impl Table {
         let Some((slot, held)) = slot.and_then(|slot| Some((slot, self.region.held(slot, key)?))) else {
             return self.look_further(key, presented, now, counts);
         };
-        if !counts {
-            return self.look_again(slot, key, presented, now, counts);
-        }
         // The policy that was set first is that of most sessions: knowing its place, the processor need
         // not wait for the record to read it.
         if !held.control.is_session_under_first() {
-            return self.touch_under(slot, key, presented, now);
+            return self.look_under(slot, key, presented, now, counts);
         }
-        match self.glance::<true>(0, held, presented, now, true) {
+        let left = if counts {
+            self.glance::<true>(0, held, presented, now, counts)
+        } else {
+            self.glance::<false>(0, held, presented, now, counts)
+        };
+        match left {
             Ok(left) => Verdict::Active(left),
-            Err(Next::Again) => self.look_again(slot, key, presented, now, true),
-            Err(Next::Closely) => self.look_closely(key, presented, now, true),
+            Err(Next::Again) => self.look_again(slot, key, presented, now, counts),
+            Err(Next::Closely) => self.look_closely(key, presented, now, counts),
         }
     }
 
-    /// Touches a session that lives under another policy than the first.
+    /// Looks at a session that lives under another policy than the first.
     #[inline(never)]
-    fn touch_under(&self, slot: usize, key: Key, presented: Binding, now: Tick) -> Verdict {
+    fn look_under(&self, slot: usize, key: Key, presented: Binding, now: Tick, counts: bool) -> Verdict {
+        if !counts {
+            return self.look_again(slot, key, presented, now, counts);
+        }
         let Some(held) = self.region.held(slot, key) else { return self.look_closely(key, presented, now, true) };
         match self.glance::<true>(held.control.policy(), held, presented, now, true) {
             Ok(left) => Verdict::Active(left),
@@ -278,8 +283,7 @@ impl Table {
             region.held(slot, key).map(|_| slot)
         });
         match found {
-            Some(slot) if counts => self.touch_under(slot, key, presented, now),
-            Some(slot) => self.look_again(slot, key, presented, now, counts),
+            Some(slot) => self.look_under(slot, key, presented, now, counts),
             None => Verdict::Unknown,
         }
     }
