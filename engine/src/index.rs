@@ -12,8 +12,9 @@
 //! reader finds everything that was there when it came. A tag that matches is a hint: the reader
 //! compares the whole digest.
 
+use crate::atomic::{Ordering, Word};
 use crate::layout::GROUP;
-use crate::region::Region;
+use crate::region::{Region, same_bytes};
 
 const ONES: u64 = 0x0101_0101_0101_0101;
 const LOW: u64 = 0x7f7f_7f7f_7f7f_7f7f;
@@ -41,16 +42,20 @@ fn matches(word: u64, byte: u8) -> u64 {
 /// that the processor could not begin with the next touch meanwhile.
 #[inline(always)]
 fn places(low: u64, high: u64, tag: u8) -> u32 {
-    // Multiplied, the highest bits of the eight bytes come to lie side by side.
-    let bits = |word: u64| ((matches(word, tag) >> 7).wrapping_mul(0x0102_0408_1020_4080) >> 56) as u32;
     // The last byte is the counter.
-    bits(low) | (bits(high) & 0x7f) << 8
+    same_bytes(low, high, tag) & 0x7fff
 }
 
 /// The tag of a digest: its low byte, which nothing else is made from; never zero.
 #[inline]
 pub(crate) fn tag(hash: u64) -> u8 {
     (hash as u8).max(1)
+}
+
+/// The places of a group whose tag is that of a digest, a bit for each.
+#[inline(always)]
+pub(crate) fn places_of(group: &[Word; 2], hash: u64) -> u32 {
+    places(group[0].load(Ordering::Acquire), group[1].load(Ordering::Acquire), tag(hash))
 }
 
 impl Index {

@@ -14,7 +14,7 @@
 
 use crate::atomic::{Ordering, fence};
 use crate::error::PolicyError;
-use crate::layout::{LINE, POLICIES, POLICY, VERSIONS, header};
+use crate::layout::{LINE, POLICIES, VERSIONS, header};
 use crate::lock::Lock;
 use crate::policy::{Limits, PACKED, Policy};
 use crate::region::Region;
@@ -129,11 +129,7 @@ impl Region {
     /// which is nearly always; `None` else, and when it changes meanwhile.
     #[inline(always)]
     fn only<const WORDS: usize, T>(&self, id: u8, read: impl FnOnce([u64; WORDS]) -> T) -> Option<T> {
-        if usize::from(id) >= POLICIES {
-            return None;
-        }
-        let at = self.layout.policy(usize::from(id));
-        let words: &[_; POLICY] = self.words().get(at..at + POLICY)?.first_chunk()?;
+        let words = self.policy_words(usize::from(id))?;
         let head = Head(words[0].load(Ordering::Acquire));
         if !head.exists() || head.older() != 0 {
             return None;

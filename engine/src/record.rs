@@ -27,8 +27,8 @@ use crate::atomic::{Ordering, fence};
 use crate::cause::{Cause, End};
 use crate::key::{Binding, Key, Subject};
 use crate::layout::LINE;
-use crate::region::Region;
-use crate::state::Life;
+use crate::region::{Line, Region};
+use crate::state::{Life, Words};
 use crate::time::{TICK_BITS, TICK_MASK, Tick};
 
 const MARK: u64 = 1 << 63;
@@ -95,6 +95,12 @@ impl Control {
     /// The list of the timer that has it, when it is filed.
     pub(crate) fn list(self) -> usize {
         (self.0 >> 4 & 0x3ff) as usize
+    }
+
+    /// Whether it is a session under the policy of number zero.
+    #[inline(always)]
+    pub(crate) fn is_session_under_first(self) -> bool {
+        self.0 & (0xff << 16 | 3) == Kind::Session as u64
     }
 
     #[inline]
@@ -216,21 +222,47 @@ impl View {
     }
 }
 
-/// What a touch needs of a live session.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Glance {
+/// A record that was found, and what its control word said first.
+#[derive(Clone, Copy)]
+pub(crate) struct Held<'a> {
+    words: &'a Line,
+    slot: usize,
     pub(crate) control: Control,
+}
+
+impl Held<'_> {
+    /// Whether nothing has ended the session that was seen alive with this control word. Asked after
+    /// its policy was read, by those who do not move its last activity, whose swap would tell.
+    #[inline(always)]
+    pub(crate) fn goes_on(&self) -> bool {
+        let get = |field: usize| self.words[field].load(Ordering::Relaxed);
+        let (limit, last) = (get(at::LIMIT), get(at::LAST));
+        fence(Ordering::Acquire);
+        limit & MARK == 0 && last & FROZEN == 0 && Control(get(at::CONTROL)).same_session(self.control)
+    }
+}
+
+/// What a touch needs of a live session.
+#[derive(Clone, Copy)]
+pub(crate) struct Glance<'a> {
+    pub(crate) held: Held<'a>,
     last: u64,
     start: u64,
     limit: u64,
     binding: u64,
 }
 
-impl Glance {
+impl Glance<'_> {
+    /// Its life; no life when the last activity is another session's or is frozen, or the session has
+    /// ended.
     #[inline(always)]
-    pub(crate) fn life(&self) -> Life {
-        let start = Tick::from_word(self.start).as_now();
-        Life { start, last: start.max(Tick::from_word(self.last)), token: Tick::from_word(self.limit), mark: None }
+    pub(crate) fn life(&self) -> Words {
+        Words { start: self.start, last: self.last ^ self.tag(), token: self.limit }
+    }
+
+    #[inline(always)]
+    fn tag(&self) -> u64 {
+        tag(self.held.control) << TICK_BITS
     }
 
     #[inline(always)]
@@ -315,8 +347,7 @@ impl Region {
     /// at the end, because the words of an ended session take other meanings after the mark.
     #[inline]
     pub(crate) fn view(&self, slot: usize) -> Option<View> {
-        let base = self.layout.record(slot);
-        let words: &[_] = self.words().get(base..base + LINE)?;
+        let words = self.record(slot)?;
         let get = |field: usize| words[field].load(Ordering::Relaxed);
         for _ in 0..READS {
             let control = Control(words[at::CONTROL].load(Ordering::Acquire));
@@ -338,29 +369,31 @@ impl Region {
         None
     }
 
-    /// Reads what a touch needs of a record that holds a live session of `key`; `None` for every
-    /// other, and when it changes meanwhile: then [`Region::view`] tells. The same reads in the
-    /// same order as there.
+    /// A record and its control word, if it is of `key`.
     #[inline(always)]
-    pub(crate) fn glance(&self, slot: usize, key: Key) -> Option<Glance> {
-        let base = self.layout.record(slot);
-        let words: &[_; LINE] = self.words().get(base..base + LINE)?.first_chunk()?;
-        let get = |field: usize| words[field].load(Ordering::Relaxed);
+    pub(crate) fn held(&self, slot: usize, key: Key) -> Option<Held<'_>> {
+        let words = self.record(slot)?;
         let control = Control(words[at::CONTROL].load(Ordering::Acquire));
-        if Key([get(at::KEY), get(at::KEY + 1)]) != key {
-            return None;
-        }
-        let start = words[at::START].load(Ordering::Acquire);
-        let limit = words[at::LIMIT].load(Ordering::Acquire);
-        let (last, binding) = (get(at::LAST), get(at::BINDING));
+        let get = |field: usize| words[field].load(Ordering::Relaxed);
+        (get(at::KEY) == key.0[0] && get(at::KEY + 1) == key.0[1]).then_some(Held { words, slot, control })
+    }
+
+    /// Reads what a touch needs of a session; `None` of a record that holds none, and when it changes
+    /// hands meanwhile: then [`Region::view`] tells.
+    ///
+    /// `limit` is read once, after all others: with a new start comes the new limit, and with a
+    /// binding that has become a tick the mark, with which a glance is at its end.
+    #[inline(always)]
+    pub(crate) fn glance<'a>(&self, held: Held<'a>) -> Option<Glance<'a>> {
+        let Held { words, control, .. } = held;
+        let get = |field: usize| words[field].load(Ordering::Relaxed);
+        let (start, last, binding) = (get(at::START), get(at::LAST), get(at::BINDING));
         fence(Ordering::Acquire);
-        let limit_now = get(at::LIMIT);
+        // Of another session's limit the control word tells, which is read after it.
+        let limit = words[at::LIMIT].load(Ordering::Acquire);
         let control_now = Control(get(at::CONTROL));
-        let is_live = control.kind() == Kind::Session && (limit | limit_now) & MARK == 0;
-        // Also says that it is not frozen.
-        let is_of_this_session = last >> TICK_BITS == tag(control);
-        (is_live && is_of_this_session && control.same_session(control_now)).then_some(Glance {
-            control,
+        (control.kind() == Kind::Session && control.same_session(control_now)).then_some(Glance {
+            held,
             last,
             start,
             limit,
@@ -368,12 +401,13 @@ impl Region {
         })
     }
 
-    /// Moves the last activity of the session that a glance saw forward to `now`, which is later;
+    /// Moves the last activity of the session that a glance saw alive forward to `now`, which is later;
     /// false when something came in between.
     #[inline(always)]
-    pub(crate) fn move_last_once(&self, slot: usize, glance: &Glance, now: Tick) -> bool {
-        let moved = glance.last & !TICK_MASK | now.as_millis();
-        self.exchange(self.field(slot, at::LAST), glance.last, moved).is_ok()
+    pub(crate) fn move_last_once(&self, glance: &Glance, now: Tick) -> bool {
+        let Held { words, slot, .. } = glance.held;
+        let moved = glance.tag() | now.as_millis();
+        self.exchange_in(&words[at::LAST], self.field(slot, at::LAST), glance.last, moved).is_ok()
     }
 
     /// A record by a number that came out of the region.
@@ -406,16 +440,10 @@ impl Region {
         Moved::Needless
     }
 
-    /// Whether nothing has ended the session that was seen alive with `control`. Asked after its
-    /// policy was read, by those who do not move its last activity, whose swap would tell.
+    /// [`Held::goes_on`] of the session that was seen alive in `slot` with `control`.
     #[inline]
     pub(crate) fn goes_on(&self, slot: usize, control: Control) -> bool {
-        let limit = self.get(self.field(slot, at::LIMIT));
-        let last = self.get(self.field(slot, at::LAST));
-        fence(Ordering::Acquire);
-        limit & MARK == 0
-            && last & FROZEN == 0
-            && Control(self.get(self.field(slot, at::CONTROL))).same_session(control)
+        self.record(slot).is_some_and(|words| Held { words, slot, control }.goes_on())
     }
 
     /// Stops all touches of the session that `view` saw; false when one came first, and the caller

@@ -6,8 +6,11 @@
 //! byte can do is to give a wrong answer about the session it belongs to.
 
 use crate::atomic::{Ordering, Word};
-use crate::layout::Layout;
+use crate::layout::{LINE, Layout, POLICIES, POLICY};
 use crate::owner::Owner;
+
+/// A cache line, such as a record.
+pub(crate) type Line = [Word; LINE];
 
 /// Memory that the caller owns and lends to a table ([`crate::Table::create_in`]).
 #[cfg(not(loom))]
@@ -60,10 +63,40 @@ pub(crate) struct Region {
     /// What `start` points into, unless the caller lent it.
     #[cfg(not(loom))]
     _map: Option<memmap2::MmapRaw>,
+    #[cfg(not(loom))]
+    parts: Parts,
     #[cfg(loom)]
     map: std::sync::Arc<[Word]>,
     pub(crate) layout: Layout,
     pub(crate) owner: Owner,
+}
+
+/// Where the parts are that every touch looks at, so that it finds a thing in them with one comparison.
+#[cfg(not(loom))]
+struct Parts {
+    policies: *const [Word; POLICY],
+    groups: *const [Word; 2],
+    /// Groups of all shards.
+    all_groups: usize,
+    records: *const Line,
+    all_slots: usize,
+}
+
+#[cfg(not(loom))]
+impl Parts {
+    fn of(start: *const Word, layout: &Layout) -> Parts {
+        let (all_groups, all_slots) = (layout.shards * layout.groups, layout.all_slots());
+        assert!(layout.at_policies + POLICIES * POLICY <= layout.words);
+        assert!(layout.at_groups + all_groups * 2 <= layout.words);
+        assert!(layout.at_records + all_slots * LINE <= layout.words);
+        Parts {
+            policies: start.wrapping_add(layout.at_policies).cast(),
+            groups: start.wrapping_add(layout.at_groups).cast(),
+            all_groups,
+            records: start.wrapping_add(layout.at_records).cast(),
+            all_slots,
+        }
+    }
 }
 
 impl Region {
@@ -71,14 +104,15 @@ impl Region {
     #[cfg(not(loom))]
     pub(crate) fn new(map: memmap2::MmapRaw, layout: Layout, owner: Owner) -> Region {
         assert!(map.len() >= layout.bytes() && (map.as_mut_ptr() as usize).is_multiple_of(Memory::ALIGNMENT));
-        Region { start: map.as_mut_ptr().cast(), _map: Some(map), layout, owner }
+        let start = map.as_mut_ptr().cast();
+        Region { start, parts: Parts::of(start, &layout), _map: Some(map), layout, owner }
     }
 
     /// A region in memory that the caller lends, which must be as long as `layout` says.
     #[cfg(not(loom))]
     pub(crate) fn lent(memory: &Memory, layout: Layout, owner: Owner) -> Region {
         assert!(memory.bytes >= layout.bytes() && memory.is_aligned());
-        Region { start: memory.start, _map: None, layout, owner }
+        Region { start: memory.start, parts: Parts::of(memory.start, &layout), _map: None, layout, owner }
     }
 
     #[cfg(loom)]
@@ -113,6 +147,47 @@ impl Region {
     #[inline]
     fn word(&self, at: usize) -> &Word {
         &self.words()[at]
+    }
+
+    /// The line of a record; `None` when there is none of this number.
+    #[cfg(not(loom))]
+    #[inline(always)]
+    pub(crate) fn record(&self, slot: usize) -> Option<&Line> {
+        // SAFETY: there are `all_slots` of them inside the region's words (asserted in `Parts::of`), of
+        // which `words` says why they may be borrowed for as long as `self` is.
+        (slot < self.parts.all_slots).then(|| unsafe { &*self.parts.records.add(slot) })
+    }
+
+    /// A group of the index, counted through all shards; `None` when there is none of this number.
+    #[cfg(not(loom))]
+    #[inline(always)]
+    pub(crate) fn group(&self, group: usize) -> Option<&[Word; 2]> {
+        // SAFETY: as in `record`; there are `all_groups` of them.
+        (group < self.parts.all_groups).then(|| unsafe { &*self.parts.groups.add(group) })
+    }
+
+    /// The words of a policy; `None` when there is none of this number.
+    #[cfg(not(loom))]
+    #[inline(always)]
+    pub(crate) fn policy_words(&self, id: usize) -> Option<&[Word; POLICY]> {
+        // SAFETY: as in `record`; there are `POLICIES` of them.
+        (id < POLICIES).then(|| unsafe { &*self.parts.policies.add(id) })
+    }
+
+    #[cfg(loom)]
+    pub(crate) fn record(&self, slot: usize) -> Option<&Line> {
+        if slot < self.layout.all_slots() { self.map[self.layout.record(slot)..].first_chunk() } else { None }
+    }
+
+    #[cfg(loom)]
+    pub(crate) fn group(&self, group: usize) -> Option<&[Word; 2]> {
+        let all = self.layout.shards * self.layout.groups;
+        if group < all { self.map[self.layout.at_groups + group * 2..].first_chunk() } else { None }
+    }
+
+    #[cfg(loom)]
+    pub(crate) fn policy_words(&self, id: usize) -> Option<&[Word; POLICY]> {
+        if id < POLICIES { self.map[self.layout.policy(id)..].first_chunk() } else { None }
     }
 
     /// Every change of the region passes here first, so that the tests can stop a process before
@@ -156,8 +231,14 @@ impl Region {
     /// what was written before that is there too.
     #[inline]
     pub(crate) fn exchange(&self, at: usize, from: u64, to: u64) -> Result<u64, u64> {
+        self.exchange_in(self.word(at), at, from, to)
+    }
+
+    /// The same of the word at `at` when it is at hand.
+    #[inline(always)]
+    pub(crate) fn exchange_in(&self, word: &Word, at: usize, from: u64, to: u64) -> Result<u64, u64> {
         self.step(at);
-        self.word(at).compare_exchange(from, to, Ordering::Relaxed, Ordering::Acquire)
+        word.compare_exchange(from, to, Ordering::Relaxed, Ordering::Acquire)
     }
 
     /// Sets bits of a word that others change without a lock, after everything that was written
@@ -228,9 +309,56 @@ impl Region {
     }
 }
 
+/// A bit for each of the sixteen bytes of two words that equals `byte`.
+#[inline(always)]
+pub(crate) fn same_bytes(low: u64, high: u64, byte: u8) -> u32 {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_mm_cmpeq_epi8, _mm_movemask_epi8, _mm_set_epi64x, _mm_set1_epi8};
+        // SAFETY: every x86-64 processor has SSE2, which is all that these need; they touch no memory.
+        unsafe {
+            let words = _mm_set_epi64x(high as i64, low as i64);
+            _mm_movemask_epi8(_mm_cmpeq_epi8(words, _mm_set1_epi8(byte as i8))) as u32
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    same_bytes_by_word(low, high, byte)
+}
+
+/// The same on every processor.
+#[cfg(any(test, not(target_arch = "x86_64")))]
+fn same_bytes_by_word(low: u64, high: u64, byte: u8) -> u32 {
+    const LOW: u64 = 0x7f7f_7f7f_7f7f_7f7f;
+    let bits = |word: u64| {
+        let differ = word ^ u64::from(byte).wrapping_mul(0x0101_0101_0101_0101);
+        let same = !(((differ & LOW) + LOW) | differ | LOW);
+        // Multiplied, the highest bits of the eight bytes come to lie side by side.
+        ((same >> 7).wrapping_mul(0x0102_0408_1020_4080) >> 56) as u32
+    };
+    bits(low) | bits(high) << 8
+}
+
 // SAFETY: the region is memory that belongs to no thread; all access to it is atomic.
 #[cfg(not(loom))]
 unsafe impl Send for Region {}
 // SAFETY: as above.
 #[cfg(not(loom))]
 unsafe impl Sync for Region {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_byte_that_equals_is_found_and_no_other_on_every_processor() {
+        let words = [0, u64::MAX, 0x0001_0080_7f00_ff01, 0x0100_0100_0100_0100, 0x8000_0000_0000_0001];
+        for (low, high) in words.iter().flat_map(|low| words.map(|high| (*low, high))) {
+            for byte in 0..=255_u8 {
+                let bytes = low.to_le_bytes().into_iter().chain(high.to_le_bytes());
+                let expected = bytes.enumerate().map(|(nth, other)| u32::from(other == byte) << nth).sum::<u32>();
+                assert_eq!(same_bytes(low, high, byte), expected, "{low:x} {high:x} {byte:x}");
+                assert_eq!(same_bytes_by_word(low, high, byte), expected, "{low:x} {high:x} {byte:x}");
+            }
+        }
+    }
+}

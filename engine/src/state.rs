@@ -19,7 +19,7 @@
 
 use crate::cause::{Cause, End};
 use crate::policy::{Limits, Policy, Retain};
-use crate::time::{Span, Tick};
+use crate::time::{Span, TICK_BITS, TICK_MASK, Tick};
 
 /// What the state of a session depends on besides its policy.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -76,6 +76,70 @@ pub(crate) fn deadlines_by(life: &Life, limits: &Limits) -> Deadlines {
         End { at: idle_out, cause: Cause::Idle }
     };
     Deadlines { hard, soft, end }
+}
+
+/// How much time an active session has; what is off is [`Span::NEVER`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Rest {
+    pub(crate) idle: Span,
+    pub(crate) lifetime: Span,
+    pub(crate) token: Span,
+    pub(crate) end: Span,
+    pub(crate) age: Span,
+}
+
+/// The words of a life without a mark: start, last activity and the token's expiry. One of which the bits
+/// above those of a tick are not all zero is none, and then there is no such life.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Words {
+    pub(crate) start: u64,
+    pub(crate) last: u64,
+    pub(crate) token: u64,
+}
+
+/// Bits of the times and limits that [`rest`] works with: 2,200 years. Three of them added up come to
+/// less than never, so that no sum saturates.
+const NEAR_BITS: u32 = TICK_BITS - 2;
+/// A limit that is off: longer than every time that is near, and no sum with three of them overflows.
+const OFF: i64 = 1 << 62;
+
+/// The same rules in few steps, for nearly every touch: what is left to a session that is active at
+/// `now`, once `now` has been counted as activity if it `counts`. `None` if it is not active, or a time
+/// is so far off that a sum might saturate: then [`deadlines_by`] tells. Also `None` if it is to count
+/// `LATER` than the last activity and does not.
+///
+/// What comes of the limits and `now` is worked out before the words are looked at: the processor has
+/// to wait for them, and the less there is to do once they have come, the sooner it can begin with the
+/// next touch.
+#[inline(always)]
+pub(crate) fn rest<const LATER: bool>(words: Words, limits: &Limits, now: Tick, counts: bool) -> Option<Rest> {
+    let [idle, lifetime, grace, now] =
+        [limits.idle.as_millis(), limits.lifetime.as_millis(), limits.grace.as_millis(), now.as_millis()];
+    if (idle | lifetime | grace | now) >> NEAR_BITS != 0 {
+        return None;
+    }
+    let or_off = |limit: u64| if limit == 0 { OFF } else { limit as i64 };
+    let [by_idle, by_lifetime] = [idle, lifetime].map(or_off);
+    // An activity, and a start, that is not later than these is over by now.
+    let (too_idle, too_old) = (now as i64 - by_idle, now as i64 - by_lifetime);
+
+    let Words { start, last, token } = words;
+    let last = last.max(start);
+    if token > TICK_MASK || if LATER { last >= now } else { last >> NEAR_BITS != 0 } {
+        return None;
+    }
+    if last as i64 <= too_idle || start as i64 <= too_old || token <= now {
+        return None;
+    }
+    // A clock that lags must not promise more than a limit allows.
+    let seen = if LATER { now } else { last.max(now) };
+    let since_last = if LATER || counts { 0 } else { (seen - last) as i64 };
+    let never_or = |limit: u64, left: i64| if limit == 0 { Span::NEVER } else { Span::near(left) };
+    let lifetime = if LATER { start as i64 - too_old } else { (start as i64 + by_lifetime - seen as i64).max(0) };
+    let [idle, lifetime] = [never_or(idle, by_idle - since_last), never_or(limits.lifetime.as_millis(), lifetime)];
+    let token = Tick::from_word(token).since(Tick::from_word(seen));
+    let end = Span::from_millis((by_idle - since_last + grace as i64) as u64).min(lifetime).min(token);
+    Some(Rest { idle, lifetime, token, end, age: Span::near((seen - start) as i64) })
 }
 
 impl Deadlines {

@@ -45,8 +45,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     (
         "table",
         &[
-            "atomic", "backing", "cause", "error", "events", "key", "layout", "policies", "policy", "record", "region",
-            "shard", "state", "subjects", "table", "time", "wheel",
+            "atomic", "backing", "cause", "error", "events", "index", "key", "layout", "policies", "policy", "record",
+            "region", "shard", "state", "subjects", "table", "time", "wheel",
         ],
     ),
 ];

@@ -18,9 +18,52 @@ pub(crate) fn is_ambiguous(request: Request<'_>, source: Value, value: &[u8]) ->
 }
 
 fn others(header: &[u8], name: &[u8], value: &[u8]) -> bool {
-    header.split(|byte| matches!(byte, b';' | b',')).any(|pair| {
-        let at = pair.iter().position(|byte| *byte == b'=').unwrap_or(pair.len());
-        let (found, other) = (pair[..at].trim_ascii(), pair.get(at + 1..).unwrap_or_default());
-        found.eq_ignore_ascii_case(name) && other.trim_ascii() != value
-    })
+    let mut rest = header;
+    loop {
+        let end = separator(rest);
+        if is_another(rest[..end].trim_ascii_start(), name, value) {
+            return true;
+        }
+        match rest.get(end + 1..) {
+            Some(next) => rest = next,
+            None => return false,
+        }
+    }
+}
+
+/// Whether a pair is of the name and has another value.
+fn is_another(pair: &[u8], name: &[u8], value: &[u8]) -> bool {
+    let Some((start, rest)) = pair.split_at_checked(name.len()) else { return false };
+    if !start.eq_ignore_ascii_case(name) {
+        return false;
+    }
+    match rest.trim_ascii_start() {
+        [] => !value.is_empty(),
+        [b'=', other @ ..] => other.trim_ascii() != value,
+        _ => false,
+    }
+}
+
+/// Where the first pair ends. Eight bytes at a time: browsers send long lists of cookies.
+fn separator(text: &[u8]) -> usize {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGHS: u64 = 0x8080_8080_8080_8080;
+    // The highest bit of each byte that is zero, and perhaps of some after the first such.
+    let zeroes = |word: u64| word.wrapping_sub(ONES) & !word & HIGHS;
+    let found = |word: &[u8; 8]| {
+        let word = u64::from_le_bytes(*word);
+        let [semicolons, commas] = [b';', b','].map(|byte| u64::from(byte) * ONES);
+        let found = zeroes(word ^ semicolons) | zeroes(word ^ commas);
+        (found != 0).then(|| found.trailing_zeros() as usize / 8)
+    };
+    for (nth, word) in text.as_chunks::<8>().0.iter().enumerate() {
+        if let Some(at) = found(word) {
+            return nth * 8 + at;
+        }
+    }
+    // The last eight again: there is none in those that were among the others.
+    match text.last_chunk::<8>() {
+        Some(word) => found(word).map_or(text.len(), |at| text.len() - 8 + at),
+        None => text.iter().position(|byte| matches!(byte, b';' | b',')).unwrap_or(text.len()),
+    }
 }

@@ -13,8 +13,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use nginx_sys::{
     NGX_ERROR, NGX_LOG_ALERT, NGX_OK, ngx_chain_t, ngx_http_complex_value, ngx_http_complex_value_t,
-    ngx_http_request_t, ngx_int_t, ngx_list_part_t, ngx_list_push, ngx_log_t, ngx_palloc, ngx_pcalloc, ngx_pool_t,
-    ngx_str_t, ngx_table_elt_t, ngx_uint_t,
+    ngx_http_get_flushed_variable, ngx_http_request_t, ngx_http_script_copy_var_len_code, ngx_http_script_var_code_t,
+    ngx_int_t, ngx_list_part_t, ngx_list_push, ngx_log_t, ngx_palloc, ngx_pcalloc, ngx_pool_t, ngx_str_t,
+    ngx_table_elt_t, ngx_uint_t,
 };
 use ngx::ngx_log_error;
 
@@ -97,6 +98,21 @@ pub(crate) fn text_in_pool(pool: *mut ngx_pool_t, text: &[u8]) -> Option<ngx_str
     }
 }
 
+/// The number of the variable that a directive's text consists of, if it is one and nothing else, as
+/// most are: what it says need not be copied.
+///
+/// # Safety
+/// `value` must have been compiled by nginx.
+unsafe fn only_variable(value: *const ngx_http_complex_value_t) -> Option<ngx_uint_t> {
+    // SAFETY: by this function's contract. Text with variables is a row of steps that ends with a null
+    // pointer; each begins with its function, and that of a variable is as long as this one.
+    unsafe {
+        let step = (*value).lengths.cast::<ngx_http_script_var_code_t>();
+        let is_variable = step.as_ref()?.code? as usize == ngx_http_script_copy_var_len_code as *const () as usize;
+        (is_variable && (*step.add(1).cast::<*const ()>()).is_null()).then_some((*step).index)
+    }
+}
+
 /// A request, during a callback.
 #[derive(Clone, Copy)]
 pub(crate) struct Request<'r> {
@@ -156,8 +172,17 @@ impl<'r> Request<'r> {
     /// What a directive's text with variables stands for; `None` when nginx is out of memory.
     pub(crate) fn evaluate(self, value: *mut ngx_http_complex_value_t) -> Option<&'r [u8]> {
         let mut text = ngx_str_t { len: 0, data: std::ptr::null_mut() };
-        // SAFETY: the request is live, `value` was compiled with the configuration that serves it.
+        // SAFETY: the request is live, `value` was compiled with the configuration that serves it. What
+        // a variable says lies in the request's memory.
         unsafe {
+            if let Some(variable) = only_variable(value) {
+                let found = ngx_http_get_flushed_variable(self.raw, variable).as_ref();
+                return Some(
+                    found
+                        .filter(|found| found.not_found() == 0)
+                        .map_or(&[], |found| bytes(ngx_str_t { len: found.len() as usize, data: found.data })),
+                );
+            }
             if ngx_http_complex_value(self.raw, value, &mut text) != OK {
                 return None;
             }

@@ -1,13 +1,14 @@
 //! Touch and peek: is the session alive, and for how long. Wait-free.
 
 use crate::cause::{Cause, End};
+use crate::index::places_of;
 use crate::key::{Binding, Key};
-use crate::layout::header;
+use crate::layout::{GROUP, header};
 use crate::policies::PolicyId;
 use crate::policy::{GraceMode, Limits, OnMismatch, Policy};
-use crate::record::{Glance, Kind, Moved, View};
+use crate::record::{Held, Kind, Moved, View};
 use crate::region::Region;
-use crate::state::{Life, State, deadlines_by, keep_until};
+use crate::state::{Life, Rest, State, deadlines_by, keep_until, rest};
 use crate::table::Table;
 use crate::time::{Span, Tick};
 
@@ -97,7 +98,6 @@ impl Batched {
     }
 }
 
-#[inline(always)]
 fn left(life: &Life, limits: &Limits, id: u8, now: Tick, mismatch: bool) -> Left {
     // A clock that lags must not promise more than a limit allows.
     let now = now.max(life.last);
@@ -112,6 +112,13 @@ fn left(life: &Life, limits: &Limits, id: u8, now: Tick, mismatch: bool) -> Left
         mismatch,
         resumes: limits.resumes,
     }
+}
+
+/// What to do with a session that a glance does not answer for.
+enum Next {
+    /// Look once more, not minding that it was touched in this millisecond.
+    Again,
+    Closely,
 }
 
 /// Where a key leads.
@@ -191,68 +198,136 @@ impl Table {
             if let Some(next) = batch.get(this + AHEAD) {
                 self.prefetch_index(next.key);
             }
-            let asked = &mut asked[this % (AHEAD / 2)];
+            let slot = asked[this % (AHEAD / 2)];
+            asked[this % (AHEAD / 2)] = batch.get(this + AHEAD / 2).and_then(|next| self.prefetch_record(next.key));
             let Batched { key, presented, .. } = batch[this];
-            let found = asked.and_then(|slot| self.region.glance(slot, key).map(|seen| (slot, seen)));
-            *asked = batch.get(this + AHEAD / 2).and_then(|next| self.prefetch_record(next.key));
-            batch[this].verdict = match found.and_then(|found| self.glance(found, presented, now, true)) {
-                Some(left) => Verdict::Active(left),
-                None => self.look_closely(key, presented, now, true),
-            };
+            batch[this].verdict = self.look_at(slot, key, presented, now, true);
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn prefetch_index(&self, key: Key) {
         let region = &self.region;
         region.prefetch(region.index(region.shard_of(key)).home_word(key.0[0]));
     }
 
-    /// Asks for the first record whose tag matches, which nearly always is the right one.
-    #[inline]
+    /// Asks for the record that [`Table::first_place`] gives.
+    #[inline(always)]
     fn prefetch_record(&self, key: Key) -> Option<usize> {
+        let slot = self.first_place(key)?;
+        self.region.prefetch(self.region.layout.record(slot));
+        Some(slot)
+    }
+
+    /// The first record whose tag matches in the group where the search for a key begins, which nearly
+    /// always is the right one.
+    #[inline(always)]
+    fn first_place(&self, key: Key) -> Option<usize> {
         let region = &self.region;
         let shard = region.shard_of(key);
-        let slot = shard * region.layout.slots + region.index(shard).find(region, key.0[0], Some)?;
-        region.prefetch(region.layout.record(slot));
-        Some(slot)
+        let group = shard * region.layout.groups + region.index(shard).home(key.0[0]);
+        let places = places_of(region.group(group)?, key.0[0]);
+        (places != 0).then(|| group * GROUP + places.trailing_zeros() as usize)
     }
 
     #[inline(always)]
     fn look(&self, key: Key, presented: Binding, now: Tick, counts: bool) -> Verdict {
+        self.look_at(self.first_place(key), key, presented, now, counts)
+    }
+
+    /// Looks at a record first that is probably of `key`.
+    #[inline(always)]
+    fn look_at(&self, slot: Option<usize>, key: Key, presented: Binding, now: Tick, counts: bool) -> Verdict {
+        let Some((slot, held)) = slot.and_then(|slot| Some((slot, self.region.held(slot, key)?))) else {
+            return self.look_further(key, presented, now, counts);
+        };
+        // The policy that was set first is that of most sessions: knowing its place, the processor need
+        // not wait for the record to read it.
+        if !held.control.is_session_under_first() {
+            return self.look_under(slot, key, presented, now, counts);
+        }
+        let left = if counts {
+            self.glance::<true>(0, held, presented, now, counts)
+        } else {
+            self.glance::<false>(0, held, presented, now, counts)
+        };
+        match left {
+            Ok(left) => Verdict::Active(left),
+            Err(Next::Again) => self.look_again(slot, key, presented, now, counts),
+            Err(Next::Closely) => self.look_closely(key, presented, now, counts),
+        }
+    }
+
+    /// Looks at a session that lives under another policy than the first.
+    #[inline(never)]
+    fn look_under(&self, slot: usize, key: Key, presented: Binding, now: Tick, counts: bool) -> Verdict {
+        if !counts {
+            return self.look_again(slot, key, presented, now, counts);
+        }
+        let Some(held) = self.region.held(slot, key) else { return self.look_closely(key, presented, now, true) };
+        match self.glance::<true>(held.control.policy(), held, presented, now, true) {
+            Ok(left) => Verdict::Active(left),
+            Err(Next::Again) => self.look_again(slot, key, presented, now, true),
+            Err(Next::Closely) => self.look_closely(key, presented, now, true),
+        }
+    }
+
+    /// Goes through all places where a session may be.
+    #[inline(never)]
+    fn look_further(&self, key: Key, presented: Binding, now: Tick, counts: bool) -> Verdict {
         let region = &self.region;
         let shard = region.shard_of(key);
         let first = shard * region.layout.slots;
         let found = region.index(shard).find(region, key.0[0], |position| {
             let slot = first + position;
-            region.glance(slot, key).map(|seen| (slot, seen))
+            region.held(slot, key).map(|_| slot)
         });
-        match found.and_then(|found| self.glance(found, presented, now, counts)) {
-            Some(left) => Verdict::Active(left),
-            None => self.look_closely(key, presented, now, counts),
+        match found {
+            Some(slot) => self.look_under(slot, key, presented, now, counts),
+            None => Verdict::Unknown,
         }
     }
 
     /// Nearly every touch: an active session under a policy of which nothing older is remembered,
-    /// presented with what it is bound to. `None` for all others, of which nothing is changed then.
+    /// presented with what it is bound to. What it does not answer it has not changed. If it is to move
+    /// the last activity `LATER` and would not, it says so as soon as it knows.
     #[inline(always)]
-    fn glance(&self, (slot, seen): (usize, Glance), presented: Binding, now: Tick, counts: bool) -> Option<Left> {
-        let limits = self.region.only_limits(seen.control.policy())?;
-        let mut life = seen.life();
-        let is_presented = seen.binding() == Binding::NONE || seen.binding() == presented;
-        if !is_presented || !deadlines_by(&life, &limits).is_active(now) {
-            return None;
+    fn glance<const LATER: bool>(
+        &self,
+        policy: u8,
+        held: Held<'_>,
+        presented: Binding,
+        now: Tick,
+        counts: bool,
+    ) -> Result<Left, Next> {
+        let seen = self.region.glance(held).ok_or(Next::Closely)?;
+        let words = seen.life();
+        if LATER && now.as_millis() <= words.last.max(words.start) {
+            return Err(Next::Again);
         }
-        let moves = counts && now > seen.last();
-        let goes_on =
-            if moves { self.region.move_last_once(slot, &seen, now) } else { self.region.goes_on(slot, seen.control) };
+        if seen.binding() != Binding::NONE && seen.binding() != presented {
+            return Err(Next::Closely);
+        }
+        let limits = self.region.only_limits(policy).ok_or(Next::Closely)?;
+        let rest = rest::<LATER>(words, &limits, now, counts).ok_or(Next::Closely)?;
+        let moves = LATER || counts && now > seen.last();
+        let goes_on = if moves { self.region.move_last_once(&seen, now) } else { held.goes_on() };
         if !goes_on {
-            return None;
+            return Err(Next::Closely);
         }
-        if moves {
-            life.last = life.last.max(now);
+        let Rest { idle, lifetime, token, end, age } = rest;
+        let resumes = limits.resumes;
+        Ok(Left { idle, lifetime, token, end, age, policy: PolicyId(policy), mismatch: false, resumes })
+    }
+
+    /// A session that is active, and was touched in this millisecond or is not to be.
+    #[inline(never)]
+    fn look_again(&self, slot: usize, key: Key, presented: Binding, now: Tick, counts: bool) -> Verdict {
+        let Some(held) = self.region.held(slot, key) else { return self.look_closely(key, presented, now, counts) };
+        match self.glance::<false>(held.control.policy(), held, presented, now, counts) {
+            Ok(left) => Verdict::Active(left),
+            Err(_) => self.look_closely(key, presented, now, counts),
         }
-        Some(left(&life, &limits, seen.control.policy(), now, false))
     }
 
     /// Everything else.
@@ -327,4 +402,97 @@ impl Table {
 /// Until when the record of a session that ended is kept.
 pub(crate) fn remembered_until(view: &View, policy: &Policy, end: End) -> Tick {
     if view.mark().is_some() { view.kept_until() } else { keep_until(&view.life(), policy, end) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::Words;
+    use crate::time::TICK_MASK;
+
+    const ODD: [u64; 14] = [
+        0,
+        1,
+        2,
+        3,
+        1000,
+        1001,
+        (1 << 46) - 1,
+        1 << 46,
+        (1 << 47) - 1,
+        1 << 47,
+        TICK_MASK - 2,
+        TICK_MASK - 1,
+        TICK_MASK,
+        1 << 48 | 5,
+    ];
+
+    /// What the rules say, in the words of a touch.
+    fn by_the_rules(words: Words, limits: &Limits, now: Tick, counts: bool) -> Option<Left> {
+        let [start, last, token] = [words.start, words.last, words.token].map(Tick::from_word);
+        let start = start.as_now();
+        let mut life = Life { start, last: start.max(last), token, mark: None };
+        if !deadlines_by(&life, limits).is_active(now) {
+            return None;
+        }
+        if counts {
+            life.last = life.last.max(now);
+        }
+        Some(left(&life, limits, 0, now, false))
+    }
+
+    fn in_few_steps<const LATER: bool>(words: Words, limits: &Limits, now: Tick, counts: bool) -> Option<Left> {
+        let Rest { idle, lifetime, token, end, age } = rest::<LATER>(words, limits, now, counts)?;
+        let resumes = limits.resumes;
+        Some(Left { idle, lifetime, token, end, age, policy: PolicyId(0), mismatch: false, resumes })
+    }
+
+    #[test]
+    fn what_is_left_in_few_steps_is_what_the_rules_say_wherever_it_says_anything() {
+        let near = |millis: u64| millis < 1 << 46;
+        let mut told = [0; 2];
+        let spans = ODD.iter().filter(|millis| **millis <= TICK_MASK).map(|millis| Span::from_millis(*millis));
+        let limits: Vec<_> = spans
+            .clone()
+            .flat_map(|idle| spans.clone().map(move |lifetime| (idle, lifetime)))
+            .flat_map(|(idle, lifetime)| {
+                [0, 2, 1 << 46].map(|grace| Limits { idle, lifetime, grace: Span::from_millis(grace), resumes: true })
+            })
+            .collect();
+        for now in ODD.map(Tick::from_millis).map(Tick::as_now) {
+            for [start, last, token] in ODD
+                .iter()
+                .flat_map(|start| ODD.iter().flat_map(move |last| ODD.iter().map(move |token| [*start, *last, *token])))
+            {
+                let words = Words { start, last, token };
+                for limits in &limits {
+                    for counts in [false, true] {
+                        let expected = by_the_rules(words, limits, now, counts);
+                        let said = in_few_steps::<false>(words, limits, now, counts);
+                        let later = counts && now.as_millis() > start.max(last);
+                        let said_later = if later { in_few_steps::<true>(words, limits, now, true) } else { None };
+                        assert!(
+                            said.is_none() || said == expected,
+                            "{words:?} {limits:?} {now:?}: {said:?}, {expected:?}"
+                        );
+                        assert!(
+                            said_later.is_none() || said_later == expected,
+                            "{words:?} {limits:?} {now:?}: {said_later:?}"
+                        );
+                        let usual =
+                            [limits.idle, limits.lifetime, limits.grace].iter().all(|span| near(span.as_millis()));
+                        if usual && near(start) && near(last) && near(now.as_millis()) && token <= TICK_MASK {
+                            assert_eq!(said, expected, "{words:?} {limits:?} {now:?}");
+                            told[0] += usize::from(said.is_some());
+                            if later {
+                                assert_eq!(said_later, expected, "{words:?} {limits:?} {now:?}");
+                                told[1] += usize::from(said_later.is_some());
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        assert!(told[0] > 1000 && told[1] > 1000, "{told:?}");
+    }
 }

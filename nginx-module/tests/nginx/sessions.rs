@@ -129,6 +129,31 @@ fn a_live_session_does_not_lend_itself_to_another_cookie_of_the_same_name() {
         assert_eq!((response.status, response.verdict()), (401, "AMBIGUOUS_ID"), "{cookies:?}");
     }
     assert_eq!(nginx.get("/", &[("Cookie", "sid=live; sid=live; other=sid=x; sidx=1")]).status, 200);
+    // Wherever in the header it begins, and after either separator.
+    for (nth, between) in [";", ",", " ;  ", "; "].iter().cycle().take(20).enumerate() {
+        let before = format!("sid=live; {}=é{between}", "a".repeat(nth + 1));
+        let response = nginx.get("/", &[("Cookie", &format!("{before}Sid =ended; z=1"))]);
+        assert_eq!((response.status, response.verdict()), (401, "AMBIGUOUS_ID"), "{before}");
+        let response = nginx.get("/", &[("Cookie", &format!("{before}si=d; xsid=ended; sid_=1"))]);
+        assert_eq!(response.status, 200, "{before}");
+    }
+}
+
+#[test]
+fn an_id_may_be_made_of_several_variables_of_which_some_are_not_there() {
+    let nginx = start(
+        "idle=15m lifetime=8h",
+        "location /two { curfew_id $cookie_sid$arg_more; proxy_pass http://$APP; }
+         location /none { curfew_id $arg_more; proxy_pass http://$APP; }",
+    );
+    nginx.log_in("abc");
+    assert_eq!(nginx.get("/two?more=c", &[("Cookie", "sid=ab")]).status, 200);
+    assert_eq!(nginx.get("/two", &[("Cookie", "sid=abc")]).status, 200);
+    assert_eq!(nginx.get("/two?more=c", &[("Cookie", "sid=abc")]).verdict(), "UNKNOWN");
+    assert_eq!(nginx.get("/none?more=abc", &[]).status, 200);
+    for nothing in ["/none", "/none?more="] {
+        assert_eq!(nginx.get(nothing, &[]).verdict(), "NO_ID", "{nothing}");
+    }
 }
 
 #[test]
