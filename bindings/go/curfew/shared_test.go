@@ -66,20 +66,27 @@ func main() {
 	}
 }
 
-// The proxy in Go and the tool in C, each a process of its own, on one region at the same time.
-func TestTheGoProxyAndTheCToolWorkOnOneRegion(t *testing.T) {
-	directory := t.TempDir()
-	proxy, tool := filepath.Join(directory, "proxy"), filepath.Join(directory, "sessions")
-	region := filepath.Join(directory, "app.region")
-	if output, status := run(t, "go", "build", "-o", proxy, "./examples/proxy"); status != 0 {
-		t.Fatal(output)
-	}
+// The tool in C that looks at sessions and ends them.
+func buildTool(t *testing.T) string {
+	t.Helper()
+	tool := filepath.Join(t.TempDir(), "sessions")
 	flags, status := run(t, "pkg-config", "--cflags", "--libs", "curfew")
 	if status != 0 {
 		t.Fatal("pkg-config does not know curfew")
 	}
 	compile := append([]string{"-o", tool, "../../../examples/c/sessions.c"}, strings.Fields(flags)...)
 	if output, status := run(t, "cc", compile...); status != 0 {
+		t.Fatal(output)
+	}
+	return tool
+}
+
+// The proxy in Go and the tool in C, each a process of its own, on one region at the same time.
+func TestTheGoProxyAndTheCToolWorkOnOneRegion(t *testing.T) {
+	directory := t.TempDir()
+	proxy, tool := filepath.Join(directory, "proxy"), buildTool(t)
+	region := filepath.Join(directory, "app.region")
+	if output, status := run(t, "go", "build", "-o", proxy, "./examples/proxy"); status != 0 {
 		t.Fatal(output)
 	}
 

@@ -60,7 +60,11 @@ func run() error {
 	}
 	proxy := httputil.NewSingleHostReverseProxy(target)
 	proxy.ModifyResponse = curfew.TrackCookies(options)
-	server := &http.Server{Handler: curfew.Handler(proxy, options), ReadHeaderTimeout: 10 * time.Second}
+	server := &http.Server{
+		Handler:           curfew.Handler(proxy, options),
+		ReadHeaderTimeout: 10 * time.Second,
+		ConnContext:       curfew.ConnContext,
+	}
 
 	listener, err := net.Listen("tcp", *listen)
 	if err != nil {
