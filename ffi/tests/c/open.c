@@ -47,7 +47,7 @@ int main(void) {
     start.subject = 1 + i % USERS;
     curfew_derive_key(table, (const uint8_t *)&i, sizeof i, &key);
     if (curfew_start(table, &key, &start, i, NULL) != CURFEW_OK) return 1;
-    opens.all[opens.count++] = (struct open){curfew_watch_init(key, 0), i + 60000, i};
+    opens.all[opens.count++] = (struct open){curfew_watch_init(key, 0), i + 60000, CURFEW_CAUSE_IDLE, i};
     if (opens.nearest > i + 60000) opens.nearest = i + 60000;
   }
   EXPECT(30000, 0);
