@@ -211,7 +211,7 @@ func (r *response) readFrom(to io.ReaderFrom, source io.Reader) (total int64, er
 			limited.N -= count
 		}
 		r.wrote(count)
-		if err != nil || count < most || most == 0 {
+		if err != nil || count < most || isLimited && limited.N <= 0 {
 			return total, err
 		}
 	}

@@ -2,8 +2,11 @@ package curfew
 
 import (
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 )
@@ -39,6 +42,133 @@ func TestTheTimerStopsWhenNothingIsOpenAnyMoreAndStartsAgain(t *testing.T) {
 				t.Fatal("it does not stop")
 			}
 		}
+	}
+}
+
+// A watcher that looks only when it is told to, and something that is open of a session.
+func watched(t *testing.T, policy Policy) (*Table, *watcher, *stream) {
+	table, err := NewPrivate(Config{Capacity: 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = table.Close() })
+	id, err := table.SetPolicy("staff", policy, Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, _ := table.Key("secret")
+	if _, err := table.Start(key, Start{Policy: id}, Now); err != nil {
+		t.Fatal(err)
+	}
+	watcher := &watcher{table: table, every: time.Hour}
+	s := &stream{watcher: watcher, to: httptest.NewRecorder(), request: new(http.Request), cancel: func() {}}
+	s.watch = table.Watch(key, 0)
+	return table, watcher, s
+}
+
+func TestAnEndBetweenTheTouchAndTheListIsNotMissed(t *testing.T) {
+	table, watcher, s := watched(t, Policy{Idle: time.Hour})
+	if err := table.End(s.watch.Key(), Revoked, Now); err != nil {
+		t.Fatal(err)
+	}
+	other := &stream{watcher: watcher, cancel: func() {}, isDone: true}
+	watcher.add(other)
+	watcher.look() // has seen the change
+	watcher.add(s)
+	watcher.look()
+	if !s.isCut.Load() {
+		t.Fatal("it goes on for ever")
+	}
+	watcher.remove(s)
+	watcher.remove(other)
+	watcher.timer.Stop()
+}
+
+func TestADeadlineIsMindedThoughNothingHasChanged(t *testing.T) {
+	_, watcher, s := watched(t, Policy{Idle: time.Hour})
+	watcher.add(s)
+	watcher.look()
+	now, _ := watcher.table.Now()
+	if left := s.deadline.Sub(now); left < 59*time.Minute || left > time.Hour || watcher.nearest != s.deadline {
+		t.Fatal(left, watcher.nearest)
+	}
+	// As if it had come, and no advance by it.
+	s.deadline, watcher.nearest = now, now
+	watcher.look()
+	if s.deadline <= now || s.isCut.Load() {
+		t.Fatal("it was not asked")
+	}
+	watcher.remove(s)
+	watcher.timer.Stop()
+}
+
+// A re-authentication with a shorter token brings the end nearer than what was told, and is no change.
+func TestAnEndThatWasBroughtNearerIsNoticed(t *testing.T) {
+	table, watcher, s := watched(t, Policy{Idle: time.Hour, Retain: time.Hour})
+	watcher.add(s)
+	watcher.look()
+	if err := table.Reauthenticate(s.watch.Key(), time.Now().Add(3*time.Second), Now); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		watcher.look()
+		verdict, err := table.Peek(s.watch.Key(), 0, Now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if verdict.State == Ended {
+			break
+		}
+		time.Sleep(time.Millisecond)
+	}
+	watcher.look()
+	if !s.isCut.Load() || s.cutBy.Cause != Token {
+		t.Fatal(s.cutBy)
+	}
+	watcher.remove(s)
+	watcher.timer.Stop()
+}
+
+type counting struct {
+	http.ResponseWriter
+	pieces []int64
+}
+
+func (c *counting) ReadFrom(source io.Reader) (int64, error) {
+	count, err := io.Copy(io.Discard, source)
+	c.pieces = append(c.pieces, count)
+	return count, err
+}
+
+func TestAFileIsPassedOnInPiecesAndNotFurtherThanAsked(t *testing.T) {
+	_, _, s := watched(t, Policy{Idle: time.Hour})
+	file, err := os.Create(filepath.Join(t.TempDir(), "file"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	if err := file.Truncate(5*piece + 7); err != nil {
+		t.Fatal(err)
+	}
+	to := &counting{ResponseWriter: httptest.NewRecorder()}
+	r := &response{}
+	r.watcher, r.to, r.request, r.watch = s.watcher, to, s.request, s.watch
+	limited := &io.LimitedReader{R: file, N: 2*piece + 5}
+	if total, err := r.readFrom(to, limited); total != 2*piece+5 || err != nil || limited.N != 0 {
+		t.Fatal(total, err, limited.N)
+	}
+	if total, err := r.readFrom(to, file); total != 3*piece+2 || err != nil {
+		t.Fatal(total, err)
+	}
+	if want := []int64{piece, piece, 5, piece, piece, piece, 2}; fmt.Sprint(to.pieces) != fmt.Sprint(want) {
+		t.Fatal(to.pieces)
+	}
+	if r.sent.Load() != 5*piece+7 {
+		t.Fatal(r.sent.Load())
+	}
+	r.isCut.Store(true)
+	if total, err := r.readFrom(to, file); total != 0 || err != ErrSessionEnded {
+		t.Fatal(total, err)
 	}
 }
 
