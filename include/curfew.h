@@ -387,7 +387,8 @@ enum curfew_what
    */
   CURFEW_EVENT_ROTATED = 2,
   /**
-   * Something that was still open of a session that had ended was cut off.
+   * Something that was still open of a session that had ended was cut off (`curfew_report_cut`), as often
+   * as there was something to cut.
    */
   CURFEW_EVENT_CUT = 3,
 };
@@ -906,7 +907,7 @@ typedef struct {
    */
   uint64_t number;
   /**
-   * When; of an end by a deadline, the deadline.
+   * When; of an end by a deadline, the deadline; of a cut, when it was made.
    */
   curfew_tick at;
   /**
@@ -941,7 +942,30 @@ typedef struct {
    * Zero.
    */
   uint32_t reserved;
+  /**
+   * Of `CURFEW_EVENT_CUT`, the bytes that had been sent to the client by then; else zero.
+   */
+  uint64_t bytes;
 } curfew_event;
+
+/**
+ * A session that something is open of: a WebSocket, a download, a long poll. It is yours: copy it, keep it
+ * where you keep the connection; there is nothing to give back.
+ */
+typedef struct {
+  /**
+   * `sizeof(curfew_watch)`, set by you or by `curfew_watch_init`.
+   */
+  size_t struct_size;
+  /**
+   * The session's key. Calls put the new one here when the session got a new id.
+   */
+  curfew_key key;
+  /**
+   * What the request proved to have when it was let through; zero for nothing.
+   */
+  curfew_binding binding;
+} curfew_watch;
 
 /**
  * What a snapshot holds. When sessions change while it is taken, some are counted twice.
@@ -1613,6 +1637,65 @@ curfew_status curfew_read_events(curfew_table table,
                                  uint64_t *missed);
 
 /**
+ * A number that is another one whenever a session was ended on record, got a new id, or had its policy
+ * changed since it was read last, by whichever process. About as cheap as calling a function: read it often,
+ * and ask about what is open (`curfew_peek_watched`) when it has changed.
+ *
+ * Read it before you ask: then who sees it unchanged the next time has missed nothing. A deadline that has
+ * passed is on record only once some `curfew_advance` has come by it, so mind the nearest `end_left_ms` that
+ * you were told, too. The number means nothing in itself, and may change when nothing has happened that
+ * matters.
+ *
+ * Pointers:
+ * `changes` can be written.
+ */
+curfew_status curfew_changes(curfew_table table,
+                             uint64_t *changes);
+
+/**
+ * Answers about a watched session as `curfew_peek` would, except that a session which got a new id goes on
+ * under it, also when the overlap of the old one is over: `watch->key` is then the new one. Ask at least once
+ * while a rotation's overlap lasts; `curfew_changes` tells of each.
+ *
+ * What was open of a session is to be cut when the verdict is `CURFEW_ENDED`, or `CURFEW_UNKNOWN`: ended, and
+ * not remembered any longer. Takes no lock, makes no system call. A watch is for one thread at a time.
+ *
+ * Pointers:
+ * `watch` is null or points to a watch that can be read and written; `verdict` as every output struct.
+ */
+curfew_status curfew_peek_watched(curfew_table table,
+                                  curfew_watch *watch,
+                                  curfew_tick now,
+                                  curfew_verdict *verdict);
+
+/**
+ * Counts as activity of a watched session what `curfew_touch` would, such as bytes that came from the client,
+ * and answers like it. Follows the session through rotations, as `curfew_peek_watched` does. Costs what a
+ * touch costs; a session's time has whole milliseconds, so one of them is enough in each.
+ *
+ * Pointers:
+ * As for `curfew_peek_watched`.
+ */
+curfew_status curfew_touch_watched(curfew_table table,
+                                   curfew_watch *watch,
+                                   curfew_tick now,
+                                   curfew_verdict *verdict);
+
+/**
+ * Reports that what was open of an ended session was cut off, after `bytes` were sent to the client: one event,
+ * `CURFEW_EVENT_CUT`, for whoever reads events. `cause` is the `curfew_cause` of the session's end. Changes
+ * nothing else, and moves `curfew_changes`. Takes a lock, for a bounded time.
+ *
+ * Pointers:
+ * `watch` is null or points to a watch.
+ */
+curfew_status curfew_report_cut(curfew_table table,
+                                const curfew_watch *watch,
+                                uint32_t cause,
+                                uint64_t bytes,
+                                curfew_tick now);
+
+/**
  * Writes everything that the region holds to a file that outlives the machine's boot, while all others go on:
  * a touch is not held up. The file has mode 0600 and appears at `path` whole or not at all; a snapshot that
  * was there before is replaced only then. Some 0.2 us for each session: call it every few minutes, and before
@@ -1726,6 +1809,16 @@ static inline curfew_start_options curfew_start_options_init(uint32_t policy) {
   value.struct_size = sizeof value;
   value.policy = policy;
   value.token = CURFEW_NEVER;
+  return value;
+}
+
+/* Something that is open of the session with this key, for which `binding` was presented. */
+static inline curfew_watch curfew_watch_init(curfew_key key, curfew_binding binding) {
+  curfew_watch value;
+  memset(&value, 0, sizeof value);
+  value.struct_size = sizeof value;
+  value.key = key;
+  value.binding = binding;
   return value;
 }
 

@@ -1,14 +1,18 @@
-"""Drives the C examples with real requests: python3 drive.py PROXY SESSIONS
+"""Drives the C examples with real requests: python3 drive.py PROXY SESSIONS [TEST...]
 
 PROXY and SESSIONS are commands, possibly with a checker in front of them. An application runs in this
-process; everything listens on 127.0.0.1, on ports the system hands out.
+process; everything listens on 127.0.0.1, on ports the system hands out. The proxy in Go takes the same
+options, and passes the tests of what is open (Streams, IdleStreams). WebSockets are those of the
+package websockets.
 """
 
+import asyncio
 import http.client
 import http.server
 import os
 import re
 import secrets
+import select
 import shlex
 import socket
 import subprocess
@@ -18,13 +22,24 @@ import threading
 import time
 import unittest
 
+import websockets.exceptions
+import websockets.legacy.client
+import websockets.server
+
 PROXY, SESSIONS = (shlex.split(command) for command in sys.argv[1:3])
 LONG = 60  # how long anything may hang before it is called broken
+# Descriptors that a proxy may keep when nothing is open: a pool of connections, and what its runtime wants.
+SPARE = int(os.environ.get("CURFEW_SPARE_DESCRIPTORS", 0))
+
+
+# Without a network: its name has changed.
+WebSocketPeer = getattr(websockets.server, "ServerProtocol", None) or websockets.server.ServerConnection
 
 
 class Application(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     seen = []
+    sockets_ended = 0
 
     def log_message(self, *_):
         pass
@@ -71,6 +86,22 @@ class Application(http.server.BaseHTTPRequestHandler):
                 self.chunks((time.sleep(0.02), b"tick\n")[1] for _ in range(100000))
             except OSError:
                 self.close_connection = True
+        elif self.path == "/events":
+            self.send_response(200)
+            self.send_header("Content-Type", "text/event-stream")
+            self.send_header("Connection", "close")
+            self.end_headers()
+            self.write_until_it_fails((time.sleep(0.02), b"data: tick\n\n")[1] for _ in range(100000))
+        elif self.path == "/huge":
+            self.send_response(200)
+            self.send_header("Content-Length", str(1 << 40))
+            self.end_headers()
+            self.write_until_it_fails(b"x" * 65536 for _ in range(1 << 24))
+        elif self.path in ("/socket", "/talkative"):
+            self.websocket(is_talkative=self.path == "/talkative")
+        elif self.path == "/unasked":
+            self.close_connection = True
+            self.wfile.write(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n")
         elif self.path == "/until-close":
             self.close_connection = True
             self.send_response(200)
@@ -90,6 +121,41 @@ class Application(http.server.BaseHTTPRequestHandler):
 
     do_POST = do_HEAD = do_PUT = do_GET
 
+    def write_until_it_fails(self, parts):
+        self.close_connection = True
+        try:
+            for part in parts:
+                self.wfile.write(part)
+                self.wfile.flush()
+        except OSError:
+            pass
+
+    def websocket(self, is_talkative):
+        """Sends back what it gets; a talkative one also speaks without being asked."""
+        self.close_connection = True
+        peer = WebSocketPeer()
+        peer.receive_data(self.raw_requestline + str(self.headers).replace("\n", "\r\n").encode())
+        peer.send_response(peer.accept(peer.events_received()[0]))
+        try:
+            while True:
+                for data in peer.data_to_send():
+                    self.connection.sendall(data)
+                    if not data:
+                        return
+                if is_talkative and not select.select([self.connection], [], [], 0.02)[0]:
+                    peer.send_text(b"tick")
+                    continue
+                if not (data := self.connection.recv(65536)):
+                    return
+                peer.receive_data(data)
+                for frame in peer.events_received():
+                    if frame.opcode.name == "TEXT":
+                        peer.send_text(frame.data)
+        except OSError:
+            pass
+        finally:
+            Application.sockets_ended += 1
+
     def chunks(self, parts):
         self.send_response(200)
         self.send_header("Transfer-Encoding", "chunked")
@@ -100,6 +166,11 @@ class Application(http.server.BaseHTTPRequestHandler):
         self.wfile.write(b"0\r\nTrailer: yes\r\n\r\n")
 
 
+class Server(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 512
+
+
 class Case(unittest.TestCase):
     idle = 3600
 
@@ -107,8 +178,7 @@ class Case(unittest.TestCase):
     def setUpClass(cls):
         cls.directory = tempfile.TemporaryDirectory()
         cls.region = os.path.join(cls.directory.name, "app.region")
-        cls.application = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Application)
-        cls.application.daemon_threads = True
+        cls.application = Server(("127.0.0.1", 0), Application)
         threading.Thread(target=cls.application.serve_forever, daemon=True).start()
         cls.start_proxy()
 
@@ -120,6 +190,11 @@ class Case(unittest.TestCase):
             stdout=subprocess.PIPE, text=True)
         line = cls.proxy.stdout.readline()
         cls.port = int(re.fullmatch(r"listening on 127\.0\.0\.1:(\d+)\n", line)[1])
+        cls.descriptors = cls.open_descriptors() + SPARE
+
+    @classmethod
+    def open_descriptors(cls):
+        return len(os.listdir(f"/proc/{cls.proxy.pid}/fd"))
 
     @classmethod
     def stop_proxy(cls):
@@ -273,6 +348,17 @@ class Requests(Case):
         self.assertIsNone(passed["Upgrade"])
         self.assertIsNone(passed["Curfew-Subject"])
 
+    def test_a_connection_is_made_into_nothing_but_a_websocket(self):
+        # Of anything else the requests would not be decided about.
+        sid, connection = self.login(), self.connect()
+        self.request(connection, "GET", "/", sid=sid, Connection="Upgrade", Upgrade="h2c")
+        self.request(connection, "GET", "/", sid=sid, Connection="Upgrade", Upgrade="websocket, h2c")
+        self.request(connection, "GET", "/", sid=sid, Upgrade="websocket")
+        self.request(connection, "POST", "/", b"body", sid=sid, Connection="Upgrade", Upgrade="websocket")
+        for request in Application.seen[-4:]:
+            self.assertIsNone(request.headers["Upgrade"])
+        self.assertEqual(self.request(connection, "GET", "/unasked", sid=sid).status, 502)
+
     def test_an_application_that_fails_is_told_from_a_session_that_has_ended(self):
         sid = self.login()
         self.assertEqual(self.request(self.connect(), "GET", "/nonsense", sid=sid).status, 502)
@@ -401,6 +487,208 @@ class Idle(Case):
         while time.monotonic() < until:
             self.assertEqual(self.request(connection, "GET", "/", sid=sid).status, 200)
             time.sleep(0.05)
+
+
+class Open:
+    """What is open of a session."""
+
+    def __init__(self, case, sid):
+        self.case, self.sid = case, sid
+
+    async def get(self, path):
+        self.reader, self.writer = await asyncio.open_connection("127.0.0.1", self.case.port)
+        self.writer.write(b"GET %s HTTP/1.1\r\nHost: x\r\nCookie: sid=%s\r\n\r\n" % (path.encode(), self.sid.encode()))
+        head = await self.reader.readuntil(b"\r\n\r\n")
+        self.case.assertTrue(head.startswith(b"HTTP/1.1 200 "), head)
+
+    async def is_cut(self):
+        try:
+            while await self.reader.read(1 << 20):
+                pass
+        except ConnectionError:
+            pass
+        self.writer.close()
+
+
+class Events(Open):
+    async def open(self):
+        await self.get("/events")
+        await self.reader.readuntil(b"tick")
+
+
+class SlowDownload(Open):
+    """Its client has stopped to read."""
+
+    async def open(self):
+        await self.get("/huge")
+
+
+class WebSocket(Open):
+    def __init__(self, case, sid, path="/socket"):
+        super().__init__(case, sid)
+        self.path = path
+
+    async def open(self):
+        self.socket = await websockets.legacy.client.connect(
+            f"ws://127.0.0.1:{self.case.port}{self.path}", extra_headers={"Cookie": f"sid={self.sid}"},
+            ping_interval=None, open_timeout=LONG, close_timeout=LONG)
+
+    async def say(self, text):
+        await self.socket.send(text)
+        self.case.assertEqual(await self.socket.recv(), text)
+
+    async def is_cut(self):
+        with self.case.assertRaises(websockets.exceptions.ConnectionClosedError):
+            while True:
+                await self.socket.recv()
+
+
+KINDS = (WebSocket, Events, SlowDownload)
+
+
+class OpenCase(Case):
+    def run_open(self, scenario):
+        asyncio.run(asyncio.wait_for(scenario, LONG))
+        self.doCleanups()  # those that stay open for the next request
+        self.until(lambda: self.open_descriptors() <= self.descriptors)
+
+    async def all_are_cut(self, streams):
+        await asyncio.gather(*(stream.is_cut() for stream in streams))
+
+    def cuts(self, key=""):
+        """The cuts of a session, or of all: cause, when, bytes."""
+        found = re.findall(r"%s\S* cut (\w+) at=(\d+) .*bytes=(\d+)" % key, self.tool("events").stdout)
+        return [(cause, int(at), int(sent)) for cause, at, sent in found]
+
+    def last(self):
+        """The last activity of the only live session, since its start."""
+        age, idle = re.search(r" active .* age=(\d+) idle=(\d+) ", self.tool("list").stdout).groups()
+        return int(age) - int(idle)
+
+
+class Streams(OpenCase):
+    def tearDown(self):
+        for who in ("many", "out", "moving", "busy"):
+            self.tool("end-subject", who)
+
+    def test_hundreds_are_cut_when_another_process_ends_all_sessions_of_their_user(self):
+        before, sids = len(self.cuts()), [self.login("many") for _ in range(3)]
+        other = self.login("another")
+        ended = Application.sockets_ended
+
+        async def scenario():
+            streams = [kind(self, sid) for sid in sids for kind in KINDS for _ in range(34)]
+            stays = WebSocket(self, other)
+            for stream in [*streams, stays]:
+                await stream.open()
+            for stream in streams:
+                if isinstance(stream, WebSocket):
+                    await stream.say("hello" * 1000)
+            self.assertEqual(self.tool("end-subject", "many").stdout, "3\n")
+            await self.all_are_cut(streams)
+            await stays.say("still here")
+            await stays.socket.close()
+            self.assertEqual(stays.socket.close_code, 1000)
+            return len(streams)
+
+        self.run_open(scenario())
+        cuts = self.cuts()[before:]
+        self.assertEqual([cause for cause, _, _ in cuts], ["revoked"] * (3 * 3 * 34))
+        self.assertTrue(all(sent > 0 for _, _, sent in cuts))
+        end = int(re.findall(r"ended revoked at=(\d+)", self.tool("events").stdout)[-3])
+        print(f"{len(cuts)} cut within {max(at for _, at, _ in cuts) - end} ms", file=sys.stderr)
+        self.until(lambda: Application.sockets_ended == ended + 3 * 34 + 1)
+        self.tool("end-subject", "another")
+
+    def test_all_are_cut_by_a_logout_on_another_connection_which_is_answered(self):
+        before, sid = len(self.cuts()), self.login("out")
+
+        async def scenario():
+            streams = [kind(self, sid) for kind in KINDS for _ in range(3)]
+            for stream in streams:
+                await stream.open()
+            out = self.connect()
+            response = self.request(out, "GET", "/logout", sid=sid)
+            self.assertEqual((response.status, response.whole), (200, b"bye"))
+            await self.all_are_cut(streams)
+            out.close()
+
+        self.run_open(scenario())
+        self.assertEqual([cause for cause, _, _ in self.cuts()[before:]], ["logout"] * 9)
+
+    def test_a_new_id_cuts_nothing(self):
+        old = self.login("moving")
+
+        async def scenario():
+            streams = [kind(self, old) for kind in KINDS]
+            for stream in streams:
+                await stream.open()
+            connection = self.connect()
+            self.request(connection, "GET", "/new-id", sid=old)
+            self.until(lambda: b"rotated" in self.request(connection, "GET", "/", sid=old).whole)
+            connection.close()
+            await streams[0].say("still here")
+            await streams[1].reader.readuntil(b"tick")
+            self.assertEqual(self.tool("end-subject", "moving").stdout, "1\n")
+            await self.all_are_cut(streams)
+
+        self.run_open(scenario())
+
+    def test_bytes_from_the_client_are_activity_and_bytes_to_it_are_none(self):
+        sid = self.login("busy")
+
+        async def scenario():
+            quiet, talkative = WebSocket(self, sid), WebSocket(self, sid, "/talkative")
+            await quiet.open()
+            await talkative.open()
+            last = self.last()
+            for _ in range(5):
+                self.assertEqual(await talkative.socket.recv(), "tick")
+            self.assertEqual(self.last(), last)
+            await quiet.say("hello")
+            self.assertGreater(self.last(), last)
+            last = self.last()
+            reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+            writer.write(b"POST /echo HTTP/1.1\r\nHost: x\r\nCookie: sid=%s\r\nContent-Length: 6\r\n\r\n" % sid.encode())
+            while self.last() == last:
+                await asyncio.sleep(0.01)
+            last = self.last()
+            writer.write(b"abc")
+            while self.last() == last:
+                await asyncio.sleep(0.01)
+            writer.write(b"def")
+            self.assertTrue((await reader.readuntil(b"abcdef")).startswith(b"HTTP/1.1 200"))
+            writer.close()
+            await quiet.socket.close()
+            await talkative.socket.close()
+
+        self.run_open(scenario())
+
+    def test_an_upgrade_needs_a_session_and_may_be_declined(self):
+        headers = {"Connection": "Upgrade", "Upgrade": "websocket"}
+        self.assertEqual(self.request(self.connect(), "GET", "/socket", **headers).status, 401)
+        sid, connection = self.login("busy"), self.connect()
+        for _ in range(2):
+            response = self.request(connection, "GET", "/", sid=sid, **headers)
+            self.assertEqual((response.status, response.whole), (200, b"hello"))
+        self.assertEqual(Application.seen[-1].headers["Upgrade"], "websocket")
+
+
+class IdleStreams(OpenCase):
+    idle = 3
+
+    def test_what_is_open_ends_by_the_idle_timeout_when_its_client_is_silent(self):
+        async def scenario():
+            sids = [self.login("idle") for _ in range(4)]
+            streams = [*(kind(self, sid) for kind, sid in zip(KINDS, sids)), WebSocket(self, sids[3], "/talkative")]
+            await asyncio.gather(*(stream.open() for stream in streams))
+            await self.all_are_cut(streams)
+
+        self.run_open(scenario())
+        cuts = self.cuts()
+        self.assertEqual([cause for cause, _, _ in cuts], ["idle"] * 4)
+        ends = [int(at) for at in re.findall(r"ended idle at=(\d+)", self.tool("events").stdout)]
+        print(f"cut within {max(at for _, at, _ in cuts) - min(ends)} ms of the first end", file=sys.stderr)
 
 
 if __name__ == "__main__":

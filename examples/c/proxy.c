@@ -8,12 +8,13 @@
  * it is the application may say in the header Curfew-Subject, which is not passed on. It goes on under
  * a new id when the application replaces the cookie, and ends when the application clears it. All
  * requests but those for /login need a session that may go on; others are answered 401 and do not
- * reach the application. A connection whose session ends, by whatever means, is closed then, also in
- * the middle of a download: the loop sleeps until curfew_next_due, and reads what has ended from the
- * events of the region, which other processes share.
+ * reach the application. A connection whose session ends, by whatever means and in whichever process,
+ * is closed then, also in the middle of a download or a WebSocket: each has a curfew_watch, and the loop
+ * sleeps no longer than until curfew_next_due. What was cut is reported with the bytes that the client
+ * got. Bytes from the client are activity, also in a WebSocket and an upload.
  *
- * What it does not do: TLS, HTTP/2, Upgrade (the header is dropped), more than one request of a
- * connection at a time (what is pipelined waits). Heads have 8 KiB, connections are 512. */
+ * What it does not do: TLS, HTTP/2, Upgrade to anything but WebSocket (the header is dropped), more than
+ * one request of a connection at a time (what is pipelined waits). Heads have 8 KiB, connections are 512. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <curfew.h>
@@ -59,12 +60,14 @@ struct end {
 struct pair {
   struct pair *next, **link;
   struct end client, upstream;
-  enum { WAITING, FORWARDING, CLOSING, LINGERING, CLOSED } state;
+  enum { WAITING, FORWARDING, PIPING, CLOSING, LINGERING, CLOSED } state;
   struct framing request, response;
   bool head_sent; /* of the response: to the client */
-  bool is_head, keep_alive, has_key;
-  curfew_key key;  /* of the session of its latest request */
-  bool is_old_key; /* which was rotated away on another connection */
+  bool is_head, keep_alive, is_upgrade, has_session;
+  curfew_watch watch; /* of the session of its latest request */
+  curfew_tick end;    /* when that ends if nothing happens, and why */
+  uint32_t due;
+  uint64_t sent; /* to the client, since its latest request */
   curfew_tick patience;
 };
 
@@ -76,8 +79,8 @@ static struct {
 
 static curfew_table table;
 static uint32_t policy;
-static curfew_tick now;
-static uint64_t event_cursor;
+static curfew_tick now, nearest = CURFEW_NEVER; /* the least end of all pairs */
+static uint64_t changes_seen;
 static struct pair *pairs, *closed;
 static unsigned pair_count;
 static int epoll, listener;
@@ -137,6 +140,29 @@ static void close_pair(struct pair *pair) {
   pair_count--;
 }
 
+/* From now on the pair ends with the session that this verdict is about. */
+static void follow(struct pair *pair, const curfew_verdict *verdict) {
+  pair->has_session = true;
+  pair->end = now + verdict->end_left_ms;
+  pair->due = verdict->end_left_ms == verdict->lifetime_left_ms ? CURFEW_CAUSE_LIFETIME : CURFEW_CAUSE_IDLE;
+  if (pair->end < nearest) nearest = pair->end;
+}
+
+/* Closes the pair if its session is over, or if nobody can tell. False if it has. */
+static bool may_go_on(struct pair *pair, curfew_status status, const curfew_verdict *verdict) {
+  bool is_over = verdict->state == CURFEW_ENDED || verdict->state == CURFEW_UNKNOWN;
+  if (status == CURFEW_OK && !is_over) {
+    follow(pair, verdict);
+    return true;
+  }
+  /* One whose lifetime is over may be forgotten at once, and does not say why. */
+  uint32_t cause = verdict->cause ? verdict->cause : pair->end <= now ? pair->due : (uint32_t)CURFEW_CAUSE_EVICTED;
+  if (pair->state == FORWARDING || pair->state == PIPING)
+    curfew_report_cut(table, &pair->watch, cause, pair->sent, now);
+  close_pair(pair);
+  return false;
+}
+
 /* Answers a request ourselves, and takes no more of this connection. */
 static void answer(struct pair *pair, const char *status, const char *header, const char *body) {
   char text[512];
@@ -168,24 +194,28 @@ static void connect_upstream(struct pair *pair) {
 /* Whether this request may pass. If not, it has been answered. */
 static bool is_allowed(struct pair *pair, struct text target, struct headers headers) {
   struct text id;
+  curfew_key key;
   int cookies = find_cookie(headers, options.cookie, &id);
   curfew_verdict verdict = curfew_verdict_init();
   curfew_status status = CURFEW_OK;
 
-  pair->has_key = pair->is_old_key = false;
+  pair->has_session = false;
   if (cookies < 0) {
     answer(pair, "400 Bad Request", "", "two session cookies\n");
     return false;
   }
   if (cookies > 0 && id.length > 0) {
-    status = curfew_derive_key(table, (const uint8_t *)id.at, id.length, &pair->key);
-    if (status == CURFEW_OK) status = curfew_touch(table, &pair->key, 0, now, &verdict);
+    status = curfew_derive_key(table, (const uint8_t *)id.at, id.length, &key);
+    if (status == CURFEW_OK) status = curfew_touch(table, &key, 0, now, &verdict);
     if (status != CURFEW_OK) {
       fprintf(stderr, "proxy: touch: %s\n", curfew_status_text(status));
       answer(pair, "503 Service Unavailable", "", "no decision\n");
       return false;
     }
-    pair->has_key = verdict.passes;
+    if (verdict.passes) {
+      pair->watch = curfew_watch_init(key, 0);
+      follow(pair, &verdict);
+    }
   }
   bool is_login = target.length >= 6 && memcmp(target.at, "/login", 6) == 0 &&
                   (target.length == 6 || target.at[6] == '?' || target.at[6] == '/');
@@ -204,15 +234,16 @@ static bool is_allowed(struct pair *pair, struct text target, struct headers hea
 static bool take_cookie(struct pair *pair, struct text id, curfew_subject subject) {
   curfew_key key;
   if (id.length == 0) {
-    if (pair->has_key) curfew_end(table, &pair->key, CURFEW_CAUSE_LOGOUT, now);
-    pair->has_key = false;
+    /* The other connections of the session are closed. This one gets its answer. */
+    if (pair->has_session) curfew_end(table, &pair->watch.key, CURFEW_CAUSE_LOGOUT, now);
+    pair->has_session = false;
     return true;
   }
   if (curfew_derive_key(table, (const uint8_t *)id.at, id.length, &key) != CURFEW_OK) return false;
-  if (pair->has_key && memcmp(&key, &pair->key, sizeof key) == 0) return true;
+  if (pair->has_session && memcmp(&key, &pair->watch.key, sizeof key) == 0) return true;
   curfew_status status;
-  if (pair->has_key) {
-    status = curfew_rotate(table, &pair->key, &key, 5000, now, NULL);
+  if (pair->has_session) {
+    status = curfew_rotate(table, &pair->watch.key, &key, 5000, now, NULL);
   } else {
     curfew_start_options start = curfew_start_options_init(policy);
     start.subject = subject;
@@ -222,8 +253,9 @@ static bool take_cookie(struct pair *pair, struct text id, curfew_subject subjec
     fprintf(stderr, "proxy: no session: %s\n", curfew_status_text(status));
     return false;
   }
-  pair->key = key;
-  pair->has_key = true;
+  pair->watch = curfew_watch_init(key, 0);
+  pair->has_session = true;
+  pair->end = nearest = now; /* asked about in the next round */
   return true;
 }
 
@@ -246,9 +278,25 @@ static bool is_named_by_connection(struct headers headers, struct text wanted) {
   return false;
 }
 
+/* A WebSocket. Anything else that a connection may be made into would go round the next decision. */
+static bool wants_websocket(struct headers headers) {
+  struct text name, value;
+  struct headers all = headers;
+  unsigned upgrades = 0;
+  bool is_websocket = false;
+  while (next_header(&headers, &name, &value)) {
+    if (!text_is(name, "upgrade")) continue;
+    is_websocket = text_is(value, "websocket");
+    upgrades++;
+  }
+  return upgrades == 1 && is_websocket && is_named_by_connection(all, (struct text){"upgrade", 7});
+}
+
 static bool asks_for(struct headers headers, const char *word) {
   return is_named_by_connection(headers, (struct text){word, strlen(word)});
 }
+
+#define UPGRADE "Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
 
 static void put_headers(struct buffer *out, struct headers headers) {
   struct headers all = headers;
@@ -273,6 +321,7 @@ static bool take_request(struct pair *pair) {
   size_t length = head_length(in->data, in->length);
 
   pair->head_sent = pair->is_head = false;
+  pair->sent = 0;
   if (length == 0 && in->length < MOST_HEAD) return false;
   if (length == 0 || length > MOST_HEAD) {
     answer(pair, "431 Request Header Fields Too Large", "", "the head is too large\n");
@@ -294,6 +343,7 @@ static bool take_request(struct pair *pair) {
     return true;
   }
   pair->keep_alive = !asks_for(headers, "close");
+  pair->is_upgrade = pair->request.done && wants_websocket(headers);
   if (!is_allowed(pair, part[1], headers)) return true;
 
   /* The upstream may have closed its connection meanwhile. */
@@ -308,7 +358,7 @@ static bool take_request(struct pair *pair) {
   put(out, part[1].at, part[1].length);
   put_text(out, " HTTP/1.1\r\n");
   put_headers(out, headers);
-  put_text(out, "Connection: keep-alive\r\n\r\n");
+  put_text(out, pair->is_upgrade ? UPGRADE : "Connection: keep-alive\r\n\r\n");
   drop(in, length);
   pair->response = (struct framing){0};
   pair->state = FORWARDING;
@@ -331,11 +381,12 @@ static bool take_response(struct pair *pair) {
     return true;
   }
   int status = (part[1].at[0] - '0') * 100 + (part[1].at[1] - '0') * 10 + (part[1].at[2] - '0');
-  if (status < 100 || status > 599 || status == 101 || framing_of(headers, true, &pair->response)) {
+  bool is_upgraded = status == 101 && pair->is_upgrade;
+  if (status < 100 || status > 599 || (status == 101 && !is_upgraded) || framing_of(headers, true, &pair->response)) {
     answer(pair, "502 Bad Gateway", "", "the application's response makes no sense\n");
     return true;
   }
-  if (status < 200) { /* 100 Continue: the response is still to come */
+  if (status < 200 && !is_upgraded) { /* 100 Continue: the response is still to come */
     put(out, in->data, length);
     drop(in, length);
     return true;
@@ -364,9 +415,15 @@ static bool take_response(struct pair *pair) {
   put(out, part[2].at, part[2].length);
   put_text(out, "\r\n");
   put_headers(out, headers);
-  put_text(out, pair->keep_alive ? "Connection: keep-alive\r\n\r\n" : "Connection: close\r\n\r\n");
+  put_text(out, is_upgraded        ? UPGRADE
+                : pair->keep_alive ? "Connection: keep-alive\r\n\r\n"
+                                   : "Connection: close\r\n\r\n");
   drop(in, length);
   pair->head_sent = true;
+  if (is_upgraded) {
+    pair->state = PIPING;
+    pair->patience = CURFEW_NEVER; /* its session ends it, or a peer */
+  }
   return true;
 }
 
@@ -379,12 +436,30 @@ static bool pass(struct framing *framing, struct buffer *in, struct buffer *out)
   return taken > 0;
 }
 
+/* The same for what is no message of HTTP any more. */
+static bool pipe_on(struct buffer *in, struct buffer *out) {
+  size_t length = in->length < room(out) ? in->length : room(out);
+  put(out, in->data, length);
+  drop(in, length);
+  return length > 0;
+}
+
 /* One step of a request. False if it has to wait for a peer. */
 static bool step(struct pair *pair) {
   struct end *client = &pair->client, *upstream = &pair->upstream;
   if (pair->state == WAITING) {
     /* The rest of an earlier response must be out: what we write next has the whole buffer. */
     return client->out.length == 0 && upstream->out.length == 0 && take_request(pair);
+  }
+  if (pair->state == PIPING) {
+    bool has_moved = pipe_on(&client->in, &upstream->out);
+    has_moved = pipe_on(&upstream->in, &client->out) || has_moved;
+    if ((client->eof && client->in.length + upstream->out.length == 0) || (upstream->eof && upstream->in.length == 0)) {
+      pair->state = CLOSING;
+      pair->patience = now + PATIENCE_MS;
+      return true;
+    }
+    return has_moved;
   }
   if (pair->state != FORWARDING) return false;
   bool moved = false;
@@ -446,10 +521,12 @@ static void run(struct pair *pair) {
     while (step(pair)) {
     }
     if (pair->upstream.fd >= 0 && !pair->upstream.connecting && !transmit(&pair->upstream)) pair->upstream.eof = true;
+    size_t length = pair->client.out.length;
     if (!transmit(&pair->client)) {
       close_pair(pair);
       return;
     }
+    pair->sent += length - pair->client.out.length;
   } while (step(pair));
   bool is_idle = pair->state == WAITING && pair->client.out.length == 0;
   bool is_cut = pair->client.eof && pair->state == FORWARDING && !pair->request.done && pair->client.in.length == 0;
@@ -473,7 +550,7 @@ static void on_event(struct end *end, uint32_t events) {
   struct pair *pair = end->pair;
   if (pair->state == CLOSED || end->fd < 0) return;
   bool is_client = end == &pair->client, is_fine = true;
-  if (pair->state != LINGERING) pair->patience = now + PATIENCE_MS;
+  if (pair->state != LINGERING && pair->state != PIPING) pair->patience = now + PATIENCE_MS;
   if (end->connecting && events & (EPOLLOUT | EPOLLERR | EPOLLHUP)) {
     int error = 0;
     socklen_t size = sizeof error;
@@ -481,7 +558,14 @@ static void on_event(struct end *end, uint32_t events) {
     end->connecting = false;
     is_fine = error == 0;
   }
+  size_t length = end->in.length;
   if (is_fine && events & (EPOLLIN | EPOLLHUP | EPOLLERR)) is_fine = receive(end);
+  bool is_open = pair->state == FORWARDING || pair->state == PIPING;
+  if (is_client && end->in.length > length && pair->has_session && is_open) {
+    curfew_verdict verdict = curfew_verdict_init();
+    curfew_status status = curfew_touch_watched(table, &pair->watch, now, &verdict);
+    if (!may_go_on(pair, status, &verdict)) return;
+  }
   if (!is_fine && is_client) {
     close_pair(pair);
     return;
@@ -530,37 +614,22 @@ static void accept_all(void) {
 /* Ends what is due, and closes the connections of sessions that have ended, whoever ended them. */
 static void enforce(void) {
   uint32_t more = 0;
-  curfew_event events[64];
-  size_t count = 0;
-  uint64_t missed = 0, skipped = 0;
-
+  uint64_t changes = 0;
   do {
     if (curfew_advance(table, now, ADVANCE, NULL, &more) != CURFEW_OK) break;
   } while (more);
-  do {
-    events[0] = curfew_event_init();
-    if (curfew_read_events(table, &event_cursor, events, 64, &count, &skipped) != CURFEW_OK) break;
-    missed += skipped;
-    for (struct pair *pair = pairs, *next; pair; pair = next) {
-      next = pair->next;
-      for (size_t i = 0; i < count && pair->has_key; i++) {
-        if (pair->state == CLOSED || memcmp(&events[i].key, &pair->key, sizeof pair->key) != 0) continue;
-        if (events[i].what == CURFEW_EVENT_ENDED) {
-          close_pair(pair);
-          break;
-        }
-        pair->is_old_key = true;
-      }
-    }
-  } while (count > 0);
+  /* Nearly always nothing has happened, and nobody need be asked. */
+  bool is_told = curfew_changes(table, &changes) == CURFEW_OK;
+  bool asks = !is_told || changes != changes_seen || nearest <= now;
+  changes_seen = changes;
+  if (asks) nearest = CURFEW_NEVER;
   for (struct pair *pair = pairs, *next; pair; pair = next) {
     next = pair->next;
-    curfew_verdict verdict = curfew_verdict_init();
     if (pair->patience <= now) {
       close_pair(pair);
-    } else if (pair->has_key && (missed > 0 || pair->is_old_key)) { /* its end has another name, or was missed */
-      if (curfew_peek(table, &pair->key, 0, now, &verdict) != CURFEW_OK || verdict.state == CURFEW_ENDED)
-        close_pair(pair);
+    } else if (asks && pair->has_session) {
+      curfew_verdict verdict = curfew_verdict_init();
+      may_go_on(pair, curfew_peek_watched(table, &pair->watch, now, &verdict), &verdict);
     }
   }
 }
@@ -568,6 +637,7 @@ static void enforce(void) {
 static int time_to_sleep(void) {
   curfew_tick due;
   if (curfew_now(table, &now) != CURFEW_OK || curfew_next_due(table, &due) != CURFEW_OK) return MOST_SLEEP_MS;
+  if (nearest < due) due = nearest;
   if (due <= now) return 0;
   return due - now < MOST_SLEEP_MS ? (int)(due - now) : MOST_SLEEP_MS;
 }
@@ -617,7 +687,6 @@ static void open_table(void) {
       curfew_now(table, &now) != CURFEW_OK ||
       curfew_set_policy(table, "web", &limits, now, &error, &policy) != CURFEW_OK)
     fail(options.region, error.message);
-  curfew_event_range(table, NULL, &event_cursor);
 }
 
 int main(int count, char **arguments) {

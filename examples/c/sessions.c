@@ -1,7 +1,7 @@
 /* Looks at a region that a proxy has open, and ends sessions in it.
  *
  *   sessions REGION list                 every session: key, state, idle and total time left
- *   sessions REGION events               what has ended, as far as it is remembered
+ *   sessions REGION events               what has ended and what was cut, as far as it is remembered
  *   sessions REGION stats
  *   sessions REGION end KEY              one session, by the key that list shows
  *   sessions REGION end-subject NAME     all sessions of a user
@@ -58,10 +58,14 @@ static int events(curfew_table table) {
     if (status != CURFEW_OK) return refused("events", status);
     for (size_t i = 0; i < count; i++) {
       char key[CURFEW_KEY_TEXT_SIZE];
+      const char *what = page[i].what == CURFEW_EVENT_ENDED ? "ended"
+                         : page[i].what == CURFEW_EVENT_CUT ? "cut"
+                                                            : "rotated";
       curfew_key_text(&page[i].key, key, sizeof key);
-      printf("%" PRIu64 " %s %s %s at=%" PRIu64 " age=%" PRIu64 " idle=%" PRIu64 "\n", page[i].number, key,
-             page[i].what == CURFEW_EVENT_ENDED ? "ended" : "rotated", curfew_cause_name(page[i].cause), page[i].at,
-             page[i].age_ms, page[i].idle_ms);
+      printf("%" PRIu64 " %s %s %s at=%" PRIu64 " age=%" PRIu64 " idle=%" PRIu64, page[i].number, key, what,
+             curfew_cause_name(page[i].cause), page[i].at, page[i].age_ms, page[i].idle_ms);
+      if (page[i].what == CURFEW_EVENT_CUT) printf(" bytes=%" PRIu64, page[i].bytes);
+      printf("\n");
     }
   } while (count > 0);
   return 0;

@@ -26,6 +26,7 @@ impl curfew_event {
             cause: event.cause as u32,
             policy: u32::from(event.policy.number()),
             reserved: 0,
+            bytes: event.bytes,
         }
     }
 }

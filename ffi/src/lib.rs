@@ -35,6 +35,8 @@ mod list;
 
 mod events;
 
+mod watch;
+
 mod snapshots;
 
 pub use events::*;
@@ -48,3 +50,4 @@ pub use snapshots::*;
 pub use status::curfew_status;
 pub use touch::*;
 pub use types::*;
+pub use watch::*;

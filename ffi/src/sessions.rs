@@ -12,7 +12,7 @@ use crate::types::{
     curfew_subject, curfew_tick,
 };
 
-fn cause(number: u32) -> Answer<Cause> {
+pub(crate) fn cause(number: u32) -> Answer<Cause> {
     u8::try_from(number).ok().and_then(Cause::from_number).ok_or(curfew_status::CURFEW_INVALID_ARGUMENT)
 }
 

@@ -33,7 +33,7 @@ pub(crate) unsafe fn key(from: *const curfew_key) -> Answer<Key> {
 
 impl curfew_verdict {
     #[inline]
-    fn of(verdict: &Verdict) -> curfew_verdict {
+    pub(crate) fn of(verdict: &Verdict) -> curfew_verdict {
         let mut out = curfew_verdict {
             struct_size: size_of::<curfew_verdict>(),
             passes: u32::from(verdict.passes()),

@@ -327,7 +327,8 @@ pub enum curfew_what {
     CURFEW_EVENT_ENDED = 1,
     /// It got a new id; the event has the old key.
     CURFEW_EVENT_ROTATED = 2,
-    /// Something that was still open of a session that had ended was cut off.
+    /// Something that was still open of a session that had ended was cut off (`curfew_report_cut`), as often
+    /// as there was something to cut.
     CURFEW_EVENT_CUT = 3,
 }
 
@@ -339,7 +340,7 @@ pub struct curfew_event {
     pub struct_size: usize,
     /// Its number. Events are numbered from zero over the whole life of a region.
     pub number: u64,
-    /// When; of an end by a deadline, the deadline.
+    /// When; of an end by a deadline, the deadline; of a cut, when it was made.
     pub at: curfew_tick,
     /// The session's key.
     pub key: curfew_key,
@@ -357,6 +358,21 @@ pub struct curfew_event {
     pub policy: u32,
     /// Zero.
     pub reserved: u32,
+    /// Of `CURFEW_EVENT_CUT`, the bytes that had been sent to the client by then; else zero.
+    pub bytes: u64,
+}
+
+/// A session that something is open of: a WebSocket, a download, a long poll. It is yours: copy it, keep it
+/// where you keep the connection; there is nothing to give back.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct curfew_watch {
+    /// `sizeof(curfew_watch)`, set by you or by `curfew_watch_init`.
+    pub struct_size: usize,
+    /// The session's key. Calls put the new one here when the session got a new id.
+    pub key: curfew_key,
+    /// What the request proved to have when it was let through; zero for nothing.
+    pub binding: curfew_binding,
 }
 
 /// What a table holds, and has counted.
@@ -471,7 +487,8 @@ growing! {
     curfew_verdict: [u32; 6], [u64; 6] = 80;
     curfew_filter: [u32; 2], [u64; 2] = 32;
     curfew_session: curfew_key, [u64; 5], [u32; 6] = 88;
-    curfew_event: [u64; 2], curfew_key, [u64; 3], [u32; 4] = 80;
+    curfew_event: [u64; 2], curfew_key, [u64; 3], [u32; 4], u64 = 80;
+    curfew_watch: curfew_key, u64 = 32;
     curfew_stats: [u64; 5], [u64; 10], [u64; 6] = 176;
     curfew_snapshotted: [u64; 4] = 40;
     curfew_restore_options: [u64; 3], [u32; 2] = 40;

@@ -19,6 +19,16 @@
 //	// In the background: ends are reported as they come.
 //	go table.Run(ctx, func(event curfew.Event) { log.Print(event) })
 //
+// # What stays open
+//
+// A WebSocket, a download, a long poll or an upload that a [Handler] has let through is cut when its session ends,
+// within a quarter of a second, whoever ended it and in whichever process; bytes from its client count as activity
+// ([Options.StreamActivity]). Give [ConnContext] to the server, so that handlers that hang are freed as well:
+//
+//	server := &http.Server{Handler: curfew.Handler(next, options), ConnContext: curfew.ConnContext}
+//
+// Programs of other kinds do the same with [Table.Changes] and [Watch].
+//
 // # Time
 //
 // Methods take the time as a [Tick]; [Now] stands for the present one, and costs no further call. Tests pass

@@ -58,6 +58,39 @@ func ExampleHandler() {
 	log.Fatal(http.ListenAndServe("127.0.0.1:8000", guarded))
 }
 
+// Long answers end with their session: by the request's context, by writes that fail, or both.
+func ExampleHandler_stream() {
+	table, err := curfew.OpenOrCreate("/run/app.region", curfew.Config{Capacity: 100_000})
+	if err != nil {
+		log.Fatal(err)
+	}
+	application := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/logout" {
+			// This request gets its answer; the user's streams are cut.
+			fmt.Fprintln(w, "bye", curfew.EndSession(r.Context(), curfew.Logout))
+			return
+		}
+		ticker := time.NewTicker(time.Second)
+		defer ticker.Stop()
+		w.Header().Set("Content-Type", "text/event-stream")
+		for {
+			select {
+			case <-r.Context().Done():
+				return
+			case now := <-ticker.C:
+				fmt.Fprintf(w, "data: %v\n\n", now)
+				w.(http.Flusher).Flush()
+			}
+		}
+	})
+	server := &http.Server{
+		Addr:        "127.0.0.1:8000",
+		Handler:     curfew.Handler(application, curfew.Options{Table: table}),
+		ConnContext: curfew.ConnContext,
+	}
+	log.Fatal(server.ListenAndServe())
+}
+
 // In front of an application that knows nothing of Curfew: its cookie says when sessions begin and end.
 func ExampleTrackCookies() {
 	table, err := curfew.OpenOrCreate("/run/app.region", curfew.Config{Capacity: 100_000})
@@ -78,5 +111,6 @@ func ExampleTrackCookies() {
 	go func() {
 		log.Print(table.Run(context.Background(), func(event curfew.Event) { log.Print(event) }))
 	}()
-	log.Fatal(http.ListenAndServe("127.0.0.1:8000", curfew.Handler(proxy, options)))
+	server := &http.Server{Addr: "127.0.0.1:8000", Handler: curfew.Handler(proxy, options), ConnContext: curfew.ConnContext}
+	log.Fatal(server.ListenAndServe())
 }

@@ -8,6 +8,20 @@ import (
 	"time"
 )
 
+// StreamActivity is what counts as activity of a session while something of it is open.
+type StreamActivity int
+
+// What can count.
+const (
+	// StreamClient: bytes that come from the client, in a request's body or on a connection that was taken over, such
+	// as a WebSocket's.
+	StreamClient StreamActivity = iota
+	// StreamBoth: those, and bytes that go to it. A page that somebody has left open then keeps its session alive.
+	StreamBoth
+	// StreamOff: the beginning of a request alone.
+	StreamOff
+)
+
 // Options is how a [Handler] finds and judges sessions. Table must be set.
 type Options struct {
 	Table *Table
@@ -25,9 +39,12 @@ type Options struct {
 	IsPublic func(*http.Request) bool
 	// Denied answers what may not pass. FromContext has the verdict. If it is nil: 401 and a line of text.
 	Denied http.Handler
-	// Recheck is how often a request that takes long is looked at again; its context is cancelled when its session
-	// has ended. A second if it is zero, never if it is negative.
+	// Recheck is within which time the end of a session is noticed, whatever ended it, and whichever process. What is
+	// open of it is cut then. A quarter of a second if it is zero; if it is negative, nothing is cut.
 	Recheck time.Duration
+	// StreamActivity is what keeps a session alive while something of it is open; StreamClient if it is zero. What
+	// belongs to a request that was no activity never does.
+	StreamActivity StreamActivity
 
 	// For TrackCookies: what sessions live under, and whose they are, which the application says in a header that
 	// is not passed on. "Curfew-Subject" if it is empty.
@@ -40,31 +57,64 @@ type Options struct {
 type contextKey struct{}
 
 type judgement struct {
-	verdict Verdict
-	key     Key
-	hasKey  bool
+	verdict    Verdict
+	key        Key
+	binding    Binding
+	hasKey     bool
+	isActivity bool
+	table      *Table
+	stream     *stream // nil if it is not watched
+}
+
+func judgementOf(ctx context.Context) judgement {
+	if judged, ok := ctx.Value(contextKey{}).(*judgement); ok {
+		return *judged
+	}
+	return judgement{}
 }
 
 // FromContext gives the verdict on the request that a context belongs to. There is none for requests that
 // presented no session.
 func FromContext(ctx context.Context) (Verdict, bool) {
-	judged, _ := ctx.Value(contextKey{}).(judgement)
+	judged := judgementOf(ctx)
 	return judged.verdict, judged.hasKey
 }
 
 // KeyFromContext gives the key of the session that a request presented, if it did.
 func KeyFromContext(ctx context.Context) (Key, bool) {
-	judged, _ := ctx.Value(contextKey{}).(judgement)
+	judged := judgementOf(ctx)
 	return judged.key, judged.hasKey
+}
+
+// EndSession ends the session that a request was let through with. The request itself is not cut, so that a logout gets
+// its answer; whatever else is open of the session is.
+func EndSession(ctx context.Context, cause Cause) error {
+	judged := judgementOf(ctx)
+	if !judged.hasKey {
+		return &Error{Op: "end", Status: ErrUnknownSession}
+	}
+	if judged.stream != nil {
+		judged.stream.letAnswer()
+	}
+	return judged.table.End(judged.key, cause, Now)
 }
 
 // Handler passes to next what belongs to a session that may go on. Everything else is refused; so is everything
 // when there can be no decision (503).
+//
+// What goes on for longer is cut when its session ends: the request's context is cancelled, reads of its body and
+// writes of its response fail with [ErrSessionEnded], and a connection that was taken over (http.Hijacker), such as a
+// WebSocket's, is closed, also behind an httputil.ReverseProxy. If nothing was answered by then, Denied answers. Each
+// cut is an [EventCut]. A request that ends its own session, by [EndSession] or [TrackCookies], is not cut.
+//
+// A handler that hangs in a read or a write, because its client does nothing, is freed too: by itself from Go 1.20 on;
+// with earlier ones see [ConnContext].
 func Handler(next http.Handler, options Options) http.Handler {
 	if options.Table == nil {
 		panic("curfew: Options.Table is nil")
 	}
 	options = options.filled()
+	watcher := &watcher{table: options.Table, every: options.Recheck}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		judged, status := options.judge(r)
 		if status != 0 {
@@ -72,18 +122,22 @@ func Handler(next http.Handler, options Options) http.Handler {
 			http.Error(w, http.StatusText(status), status)
 			return
 		}
-		ctx := context.WithValue(r.Context(), contextKey{}, judged)
-		passes := judged.verdict.Passes || options.IsPublic != nil && options.IsPublic(r)
-		if !passes {
-			options.Denied.ServeHTTP(w, r.WithContext(ctx))
+		if judged.verdict.Passes && options.Recheck > 0 {
+			open := &response{}
+			open.watcher, open.to, open.request, open.counts = watcher, w, r, options.StreamActivity
+			if !judged.isActivity {
+				open.counts = StreamOff
+			}
+			open.serve(next, judged)
+			open.endCut(options.Denied)
 			return
 		}
-		if judged.verdict.Passes && options.Recheck > 0 {
-			var cancel context.CancelFunc
-			ctx, cancel = options.watch(ctx, judged)
-			defer cancel()
+		ctx := context.WithValue(r.Context(), contextKey{}, &judged)
+		if judged.verdict.Passes || options.IsPublic != nil && options.IsPublic(r) {
+			next.ServeHTTP(w, r.WithContext(ctx))
+			return
 		}
-		next.ServeHTTP(w, r.WithContext(ctx))
+		options.Denied.ServeHTTP(w, r.WithContext(ctx))
 	})
 }
 
@@ -95,7 +149,7 @@ func (o Options) filled() Options {
 		o.Denied = http.HandlerFunc(denied)
 	}
 	if o.Recheck == 0 {
-		o.Recheck = time.Second
+		o.Recheck = time.Second / 4
 	}
 	if o.SubjectHeader == "" {
 		o.SubjectHeader = "Curfew-Subject"
@@ -147,48 +201,16 @@ func (o Options) judge(r *http.Request) (judged judgement, status int) {
 	if err != nil {
 		return judgement{}, http.StatusServiceUnavailable
 	}
+	isActivity := o.IsActivity == nil || o.IsActivity(r)
 	ask := o.Table.Touch
-	if o.IsActivity != nil && !o.IsActivity(r) {
+	if !isActivity {
 		ask = o.Table.Peek
 	}
 	verdict, err := ask(key, binding, Now)
 	if err != nil {
 		return judgement{}, http.StatusServiceUnavailable
 	}
-	return judgement{verdict, key, true}, 0
-}
-
-// A context that is cancelled when the session has ended. What is asked is only whether it has: not everything that
-// would refuse another request ends one that was allowed.
-func (o Options) watch(ctx context.Context, judged judgement) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithCancel(ctx)
-	var again func()
-	next := func(left time.Duration) time.Duration {
-		if left > o.Recheck {
-			return o.Recheck
-		}
-		return left + time.Millisecond
-	}
-	again = func() {
-		if ctx.Err() != nil {
-			return
-		}
-		verdict, err := o.Table.Peek(judged.key, 0, Now)
-		if err != nil || verdict.State == Ended || verdict.State == Unknown {
-			cancel()
-			return
-		}
-		wait := o.Recheck
-		if verdict.State == Active || verdict.State == Grace {
-			wait = next(verdict.EndLeft)
-		}
-		time.AfterFunc(wait, again)
-	}
-	timer := time.AfterFunc(next(judged.verdict.EndLeft), again)
-	return ctx, func() {
-		timer.Stop()
-		cancel()
-	}
+	return judgement{verdict, key, binding, true, isActivity, o.Table, nil}, 0
 }
 
 func denied(w http.ResponseWriter, r *http.Request) {
@@ -225,13 +247,13 @@ func TrackCookies(options Options) func(*http.Response) error {
 }
 
 func (o Options) track(request *http.Request, cookie *http.Cookie, subject string) error {
-	judged, _ := request.Context().Value(contextKey{}).(judgement)
+	judged := judgementOf(request.Context())
 	hasSession := judged.hasKey && judged.verdict.Passes
 	if cookie.Value == "" || cookie.MaxAge < 0 {
 		if !hasSession {
 			return nil
 		}
-		if err := o.Table.End(judged.key, Logout, Now); !errors.Is(err, ErrSessionEnded) {
+		if err := EndSession(request.Context(), Logout); !errors.Is(err, ErrSessionEnded) {
 			return err
 		}
 		return nil

@@ -66,20 +66,45 @@ func main() {
 	}
 }
 
-// The proxy in Go and the tool in C, each a process of its own, on one region at the same time.
-func TestTheGoProxyAndTheCToolWorkOnOneRegion(t *testing.T) {
-	directory := t.TempDir()
-	proxy, tool := filepath.Join(directory, "proxy"), filepath.Join(directory, "sessions")
-	region := filepath.Join(directory, "app.region")
-	if output, status := run(t, "go", "build", "-o", proxy, "./examples/proxy"); status != 0 {
-		t.Fatal(output)
-	}
+// The tool in C that looks at sessions and ends them.
+func buildTool(t *testing.T) string {
+	t.Helper()
+	tool := filepath.Join(t.TempDir(), "sessions")
 	flags, status := run(t, "pkg-config", "--cflags", "--libs", "curfew")
 	if status != 0 {
 		t.Fatal("pkg-config does not know curfew")
 	}
 	compile := append([]string{"-o", tool, "../../../examples/c/sessions.c"}, strings.Fields(flags)...)
 	if output, status := run(t, "cc", compile...); status != 0 {
+		t.Fatal(output)
+	}
+	return tool
+}
+
+// The tests of what is open that the proxy in C has to pass, with WebSockets that are not ours, on the proxy in Go.
+func TestTheGoProxyPassesTheTestsOfTheCProxyForWhatIsOpen(t *testing.T) {
+	python := "python3"
+	if exec.Command(python, "-c", "import websockets").Run() != nil {
+		python = "/usr/bin/python3" // scripts/setup sees to it
+	}
+	proxy, tool := filepath.Join(t.TempDir(), "proxy"), buildTool(t)
+	if output, status := run(t, "go", "build", "-o", proxy, "./examples/proxy"); status != 0 {
+		t.Fatal(output)
+	}
+	command := exec.Command(python, "../../../examples/c/drive.py", proxy, tool, "Streams", "IdleStreams")
+	// Two connections to the application stay for the next requests; the rest is the runtime's.
+	command.Env = append(os.Environ(), "CURFEW_SPARE_DESCRIPTORS=12")
+	if output, err := command.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, output)
+	}
+}
+
+// The proxy in Go and the tool in C, each a process of its own, on one region at the same time.
+func TestTheGoProxyAndTheCToolWorkOnOneRegion(t *testing.T) {
+	directory := t.TempDir()
+	proxy, tool := filepath.Join(directory, "proxy"), buildTool(t)
+	region := filepath.Join(directory, "app.region")
+	if output, status := run(t, "go", "build", "-o", proxy, "./examples/proxy"); status != 0 {
 		t.Fatal(output)
 	}
 

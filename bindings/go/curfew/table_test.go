@@ -303,6 +303,10 @@ func TestATouchAllocatesNothing(t *testing.T) {
 		if allocations := testing.AllocsPerRun(100, func() { _, _ = table.Touch(key, 0, now) }); allocations != 0 {
 			t.Errorf("%v allocations", allocations)
 		}
+		watch := table.Watch(key, 0)
+		if allocations := testing.AllocsPerRun(100, func() { _, _ = watch.Touch(now) }); allocations != 0 {
+			t.Errorf("%v allocations of a watch", allocations)
+		}
 	}
 }
 
@@ -360,6 +364,61 @@ func TestTicksKnowAnEternity(t *testing.T) {
 		if one.got != one.want {
 			t.Error(one.got, one.want)
 		}
+	}
+}
+
+func TestAWatchFollowsItsSessionAndTellsOfItsCut(t *testing.T) {
+	table, staff := newTable(t, 100)
+	reader := must[*curfew.Events](t)(table.NewEvents())
+	alice := must[curfew.Subject](t)(table.Subject("alice"))
+	first := started(t, table, curfew.Start{Policy: staff, Subject: alice}, "first")
+	watch := table.Watch(first, 0)
+	changes := must[uint64](t)(table.Changes())
+	changed := func() bool {
+		before := changes
+		changes = must[uint64](t)(table.Changes())
+		return changes != before
+	}
+	if changed() {
+		t.Fatal("nothing has changed")
+	}
+	second := must[curfew.Key](t)(table.Key("second"))
+	must[curfew.Tick](t)(table.Rotate(first, second, time.Second, t0))
+	if !changed() {
+		t.Fatal("a rotation is a change")
+	}
+	later := t0.Add(10 * time.Minute)
+	if verdict := must[curfew.Verdict](t)(watch.Peek(later)); verdict.IdleLeft != 5*time.Minute || watch.Key() != second {
+		t.Fatal(verdict, watch.Key())
+	}
+	if verdict := must[curfew.Verdict](t)(watch.Touch(later)); verdict.IdleLeft != 15*time.Minute {
+		t.Fatal(verdict)
+	}
+	check(t, table.End(second, curfew.Revoked, later))
+	if !changed() {
+		t.Fatal("an end is a change")
+	}
+	if verdict := must[curfew.Verdict](t)(watch.Touch(later)); verdict.State != curfew.Ended || verdict.Cause != curfew.Revoked {
+		t.Fatal(verdict)
+	}
+	check(t, watch.Cut(curfew.Revoked, 1<<40, later+7))
+	events := must[[]curfew.Event](t)(reader.Read())
+	if len(events) != 3 || events[1].Bytes != 0 {
+		t.Fatal(events)
+	}
+	cut := events[2]
+	if cut.What != curfew.EventCut || cut.Bytes != 1<<40 || cut.Key != second || cut.Subject != alice || cut.At != later+7 {
+		t.Fatalf("%+v", cut)
+	}
+	if !errors.Is(watch.Cut(0, 0, later), curfew.ErrInvalidArgument) {
+		t.Fatal("without a cause")
+	}
+	check(t, table.Close())
+	if _, err := watch.Peek(later); !errors.Is(err, curfew.ErrClosed) {
+		t.Fatal(err)
+	}
+	if _, err := table.Changes(); !errors.Is(err, curfew.ErrClosed) {
+		t.Fatal(err)
 	}
 }
 

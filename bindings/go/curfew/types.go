@@ -282,6 +282,20 @@ func (v Verdict) String() string {
 	return v.State.String()
 }
 
+// Whether nothing may be open of the session any more.
+func (v Verdict) isOver() bool { return v.State == Ended || v.State == Unknown }
+
+// What ends the session if nothing happens.
+func (v Verdict) due() Cause {
+	switch v.EndLeft {
+	case v.LifetimeLeft:
+		return Lifetime
+	case v.TokenLeft:
+		return Token
+	}
+	return Idle
+}
+
 func verdictOf(verdict *C.curfew_verdict) Verdict {
 	return Verdict{
 		Passes:       verdict.passes == 1,
@@ -343,6 +357,7 @@ type What uint32
 const (
 	EventEnded   What = C.CURFEW_EVENT_ENDED   // in exactly one event for every session that ends
 	EventRotated What = C.CURFEW_EVENT_ROTATED // it has a new key; the event has the old one
+	EventCut     What = C.CURFEW_EVENT_CUT     // something that was still open of it was cut off
 )
 
 // Event is something that happened to a session.
@@ -356,12 +371,16 @@ type Event struct {
 	Policy  PolicyID
 	Age     time.Duration // from its start or last re-authentication to At
 	Idle    time.Duration // from its last activity to At
+	Bytes   uint64        // of an EventCut: sent to the client by then
 }
 
 func (e Event) String() string {
 	what := "ended"
-	if e.What == EventRotated {
+	switch e.What {
+	case EventRotated:
 		what = "got a new key"
+	case EventCut:
+		what = fmt.Sprintf("was cut off after %d bytes", e.Bytes)
 	}
 	return fmt.Sprintf("%v %s at %v (%v), %v old, idle for %v", e.Key, what, e.At, e.Cause, e.Age, e.Idle)
 }
@@ -377,6 +396,7 @@ func eventOf(event *C.curfew_event) Event {
 		Policy:  PolicyID(event.policy),
 		Age:     duration(uint64(event.age_ms)),
 		Idle:    duration(uint64(event.idle_ms)),
+		Bytes:   uint64(event.bytes),
 	}
 }
 

@@ -12,6 +12,7 @@ static void null_pointers_are_told(void) {
   curfew_event event = curfew_event_init();
   curfew_filter filter = curfew_filter_init();
   curfew_key key = start(table, "id");
+  curfew_watch watch = curfew_watch_init(key, 0);
   uint64_t cursor = 0;
   size_t count = 0;
   uint32_t number;
@@ -69,6 +70,12 @@ static void null_pointers_are_told(void) {
   NULLS(curfew_read_events(table, NULL, &event, 1, &count, NULL));
   NULLS(curfew_read_events(table, &cursor, NULL, 1, &count, NULL));
   NULLS(curfew_read_events(table, &cursor, &event, 1, NULL, NULL));
+  NULLS(curfew_changes(table, NULL));
+  NULLS(curfew_peek_watched(table, NULL, T, &verdict));
+  NULLS(curfew_peek_watched(table, &watch, T, NULL));
+  NULLS(curfew_touch_watched(table, NULL, T, &verdict));
+  NULLS(curfew_touch_watched(table, &watch, T, NULL));
+  NULLS(curfew_report_cut(table, NULL, CURFEW_CAUSE_LOGOUT, 0, T));
   /* Where null is allowed, it is. */
   OK(curfew_advance(table, T, 1, NULL, NULL));
   OK(curfew_end_subject(table, 0, CURFEW_CAUSE_LOGOUT, T, NULL));
@@ -109,6 +116,10 @@ static void what_is_out_of_range_is_told(void) {
   ANSWERS(CURFEW_INVALID_ARGUMENT, curfew_end(table, &key, 0, T));
   ANSWERS(CURFEW_INVALID_ARGUMENT, curfew_end(table, &key, UINT32_MAX, T));
   ANSWERS(CURFEW_INVALID_ARGUMENT, curfew_end_subject(table, 1, 256 + CURFEW_CAUSE_IDLE, T, &ended));
+  curfew_watch watch = curfew_watch_init(key, 0);
+  for (uint32_t cause = 10; cause < 300; cause++)
+    ANSWERS(CURFEW_INVALID_ARGUMENT, curfew_report_cut(table, &watch, cause, 0, T));
+  ANSWERS(CURFEW_INVALID_ARGUMENT, curfew_report_cut(table, &watch, CURFEW_CAUSE_NONE, 0, T));
 
   curfew_start_options options = curfew_start_options_init(63);
   ANSWERS(CURFEW_UNKNOWN_POLICY, curfew_start_id(table, (const uint8_t *)"x", 1, &options, T, NULL));
@@ -223,6 +234,140 @@ static void structs_of_other_versions_are_understood_and_sizes_that_no_version_h
   OK(curfew_close(table));
 }
 
+/* The size that the struct had before it got `bytes`. */
+static void an_event_of_the_first_version_is_written_as_far_as_it_went(void) {
+  enum { FIRST = offsetof(curfew_event, bytes) };
+  curfew_table table = create(NULL);
+  curfew_key key = start(table, "id");
+  curfew_watch watch = curfew_watch_init(key, 0);
+  struct {
+    char events[3][FIRST];
+    uint64_t behind;
+  } old;
+  uint64_t cursor = 0;
+  size_t count, size = FIRST;
+  OK(curfew_end(table, &key, CURFEW_CAUSE_LOGOUT, T));
+  OK(curfew_report_cut(table, &watch, CURFEW_CAUSE_LOGOUT, 77, T + 1));
+  memset(&old, 7, sizeof old);
+  memcpy(old.events[0], &size, sizeof size);
+  OK(curfew_read_events(table, &cursor, (curfew_event *)(void *)old.events, 2, &count, NULL));
+  CHECK(count == 2);
+  for (uint64_t i = 0; i < 2; i++) {
+    curfew_event event;
+    memset(&event, 0, sizeof event);
+    memcpy(&event, old.events[i], FIRST);
+    CHECK(event.struct_size == FIRST && event.number == i && event.cause == CURFEW_CAUSE_LOGOUT && event.reserved == 0);
+    CHECK(event.what == (i ? CURFEW_EVENT_CUT : CURFEW_EVENT_ENDED) && memcmp(&event.key, &key, sizeof key) == 0);
+  }
+  for (size_t i = 0; i < FIRST; i++) CHECK(old.events[2][i] == 7);
+  CHECK(old.behind == 0x0707070707070707);
+  OK(curfew_close(table));
+}
+
+static void watches_of_other_versions_are_understood_and_sizes_that_none_has_are_told(void) {
+  curfew_table table = create(NULL);
+  curfew_key key = start(table, "id");
+  curfew_verdict verdict = curfew_verdict_init();
+  struct {
+    curfew_watch watch;
+    uint64_t later, behind;
+  } larger = {curfew_watch_init(key, 0), 0, 7}, before;
+  static const size_t wrong[] = {0, 1, 31, 4097, SIZE_MAX};
+  for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+    larger.watch.struct_size = wrong[i];
+    before = larger;
+    ANSWERS(CURFEW_STRUCT_SIZE, curfew_peek_watched(table, &larger.watch, T, &verdict));
+    ANSWERS(CURFEW_STRUCT_SIZE, curfew_touch_watched(table, &larger.watch, T, &verdict));
+    ANSWERS(CURFEW_STRUCT_SIZE, curfew_report_cut(table, &larger.watch, CURFEW_CAUSE_IDLE, 0, T));
+    CHECK(memcmp(&before, &larger, sizeof larger) == 0 && verdict.state == 0);
+  }
+  larger.watch.struct_size = offsetof(__typeof__(larger), behind);
+  OK(curfew_peek_watched(table, &larger.watch, T, &verdict));
+  CHECK(verdict.passes && larger.later == 0 && larger.behind == 7);
+  larger.later = 1;
+  ANSWERS(CURFEW_UNSUPPORTED, curfew_touch_watched(table, &larger.watch, T, &verdict));
+  CHECK(larger.later == 1);
+  larger.watch = curfew_watch_init(key, 0);
+  verdict.struct_size = 1;
+  before = larger;
+  ANSWERS(CURFEW_STRUCT_SIZE, curfew_peek_watched(table, &larger.watch, T, &verdict));
+  CHECK(memcmp(&before, &larger, sizeof larger) == 0);
+  OK(curfew_close(table));
+}
+
+static void what_is_open_is_followed_through_rotations_and_cut_with_its_session(void) {
+  curfew_table table = create(NULL);
+  curfew_key first = start(table, "first"), second;
+  curfew_watch watch = curfew_watch_init(first, 0), lagging = watch;
+  curfew_verdict verdict = curfew_verdict_init();
+  uint64_t before, after;
+  OK(curfew_changes(table, &before));
+  OK(curfew_changes(table, &after));
+  CHECK(before == after);
+  OK(curfew_derive_key(table, (const uint8_t *)"second", 6, &second));
+  OK(curfew_rotate(table, &first, &second, 1000, T, NULL));
+  OK(curfew_changes(table, &after));
+  CHECK(before != after);
+
+  /* Ten minutes later the old id has long stopped to answer, and both are with the new one. */
+  curfew_tick later = T + 600000;
+  OK(curfew_peek_watched(table, &watch, later, &verdict));
+  CHECK(verdict.state == CURFEW_ACTIVE && verdict.idle_left_ms == 300000);
+  CHECK(memcmp(&watch.key, &second, sizeof second) == 0 && watch.struct_size == sizeof watch && watch.binding == 0);
+  OK(curfew_touch_watched(table, &lagging, later, &verdict));
+  CHECK(verdict.state == CURFEW_ACTIVE && verdict.idle_left_ms == 900000);
+  CHECK(memcmp(&lagging.key, &second, sizeof second) == 0);
+  OK(curfew_peek_watched(table, &watch, later, &verdict));
+  CHECK(verdict.idle_left_ms == 900000);
+
+  OK(curfew_changes(table, &before));
+  OK(curfew_end(table, &second, CURFEW_CAUSE_REVOKED, later));
+  OK(curfew_changes(table, &after));
+  CHECK(before != after);
+  OK(curfew_touch_watched(table, &watch, later, &verdict));
+  CHECK(verdict.state == CURFEW_ENDED && verdict.cause == CURFEW_CAUSE_REVOKED && !verdict.passes);
+  OK(curfew_report_cut(table, &watch, verdict.cause, 12345678901, later + 5));
+
+  curfew_event events[4];
+  uint64_t cursor = 0;
+  size_t count;
+  events[0] = curfew_event_init();
+  OK(curfew_read_events(table, &cursor, events, 4, &count, NULL));
+  CHECK(count == 3 && events[0].what == CURFEW_EVENT_ROTATED && events[1].what == CURFEW_EVENT_ENDED);
+  CHECK(events[0].bytes == 0 && events[1].bytes == 0);
+  CHECK(events[2].what == CURFEW_EVENT_CUT && events[2].bytes == 12345678901 && events[2].at == later + 5);
+  CHECK(events[2].cause == CURFEW_CAUSE_REVOKED && memcmp(&events[2].key, &second, sizeof second) == 0);
+  OK(curfew_close(table));
+}
+
+/* A watch that lies where its own verdict goes is beyond use afterwards, and nothing else is. */
+static void a_watch_may_lie_anywhere(void) {
+  curfew_table table = create(NULL);
+  curfew_key key = start(table, "id");
+  curfew_watch watch = curfew_watch_init(key, 0);
+  curfew_verdict verdict = curfew_verdict_init();
+  struct {
+    char bytes[200];
+    uint64_t behind;
+  } shared;
+  memset(&shared, 7, sizeof shared);
+  memcpy(shared.bytes + 1, &watch, sizeof watch);
+  OK(curfew_touch_watched(table, (curfew_watch *)(void *)(shared.bytes + 1), T, &verdict));
+  CHECK(verdict.passes && memcmp(shared.bytes + 1, &watch, sizeof watch) == 0);
+  memcpy(shared.bytes + 32, &verdict, sizeof verdict);
+  memcpy(shared.bytes + 32 - sizeof watch, &watch, sizeof watch);
+  OK(curfew_peek_watched(table, (curfew_watch *)(void *)(shared.bytes + 32 - sizeof watch), T,
+                         (curfew_verdict *)(void *)(shared.bytes + 32)));
+  memcpy(&verdict, shared.bytes + 32, sizeof verdict);
+  CHECK(verdict.passes && shared.behind == 0x0707070707070707);
+  watch.struct_size = sizeof verdict;
+  memset(shared.bytes, 0, sizeof shared.bytes);
+  memcpy(shared.bytes, &watch, sizeof watch);
+  OK(curfew_peek_watched(table, (curfew_watch *)(void *)shared.bytes, T, (curfew_verdict *)(void *)shared.bytes));
+  CHECK(shared.bytes[sizeof verdict] == 0 && shared.behind == 0x0707070707070707);
+  OK(curfew_close(table));
+}
+
 static void a_batch_of_any_size_is_answered_as_one_by_one(void) {
   enum { MOST = 600 };
   static const size_t sizes[] = {1, 15, 16, 17, 63, 64, 65, 255, 256, 257, MOST};
@@ -295,6 +440,8 @@ static void a_handle_that_was_closed_or_never_was_one_is_told(void) {
   curfew_table table = create(NULL), again, none = {0}, garbage = {0xdeadbeefcafe};
   curfew_key key = start(table, "id");
   curfew_verdict verdict = curfew_verdict_init();
+  curfew_watch watch = curfew_watch_init(key, 0);
+  uint64_t changes = 7;
   OK(curfew_close(table));
   ANSWERS(CURFEW_CLOSED, curfew_close(table));
   again = create(NULL);
@@ -303,8 +450,12 @@ static void a_handle_that_was_closed_or_never_was_one_is_told(void) {
     ANSWERS(CURFEW_CLOSED, curfew_touch(handles[i], &key, 0, T, &verdict));
     ANSWERS(CURFEW_CLOSED, curfew_close(handles[i]));
     ANSWERS(CURFEW_CLOSED, curfew_repair(handles[i]));
+    ANSWERS(CURFEW_CLOSED, curfew_changes(handles[i], &changes));
+    ANSWERS(CURFEW_CLOSED, curfew_peek_watched(handles[i], &watch, T, &verdict));
+    ANSWERS(CURFEW_CLOSED, curfew_touch_watched(handles[i], &watch, T, &verdict));
+    ANSWERS(CURFEW_CLOSED, curfew_report_cut(handles[i], &watch, CURFEW_CAUSE_IDLE, 0, T));
   }
-  CHECK(!verdict.passes && verdict.state == 0);
+  CHECK(!verdict.passes && verdict.state == 0 && changes == 7 && memcmp(&watch.key, &key, sizeof key) == 0);
   OK(curfew_close(again));
 
   curfew_table many[300];
@@ -342,6 +493,9 @@ static void *work(void *with) {
     curfew_derive_subject(work->table, (const uint8_t *)id, 1, &options.subject);
     curfew_start(work->table, &key, &options, now, NULL);
     curfew_touch(work->table, &key, 0, now, &verdict);
+    curfew_watch watch = curfew_watch_init(key, 0);
+    curfew_touch_watched(work->table, &watch, now, &verdict);
+    if (round % 50 == 0) curfew_report_cut(work->table, &watch, CURFEW_CAUSE_LOGOUT, round, now);
     if (round % 7 == work->number % 7) curfew_end(work->table, &key, CURFEW_CAUSE_LOGOUT, now);
     if (round % 11 == 3) {
       curfew_derive_key(work->table, (const uint8_t *)id, 1, &other);
@@ -399,7 +553,12 @@ static void use_in_child(void *with) {
   curfew_key key = {{0}};
   curfew_verdict verdict = curfew_verdict_init();
   curfew_tick now;
+  curfew_watch watch = curfew_watch_init(key, 0);
   ANSWERS(CURFEW_FORKED, curfew_touch(*table, &key, 0, T, &verdict));
+  ANSWERS(CURFEW_FORKED, curfew_changes(*table, &now));
+  ANSWERS(CURFEW_FORKED, curfew_peek_watched(*table, &watch, T, &verdict));
+  ANSWERS(CURFEW_FORKED, curfew_touch_watched(*table, &watch, T, &verdict));
+  ANSWERS(CURFEW_FORKED, curfew_report_cut(*table, &watch, CURFEW_CAUSE_IDLE, 0, T));
   ANSWERS(CURFEW_FORKED, curfew_now(*table, &now));
   ANSWERS(CURFEW_FORKED, curfew_advance(*table, T, 1, NULL, NULL));
   CHECK(verdict.state == 0 && !verdict.passes);
@@ -577,7 +736,7 @@ static void files_that_cannot_be_used_are_refused_by_name(void) {
   /* As another version of the library would have made it. */
   change_byte(path, 8);
   ANSWERS(CURFEW_OTHER_VERSION, curfew_open(path, &error, &other));
-  CHECK(strstr(error.message, "layout version 7") && strstr(error.message, "uses 4"));
+  CHECK(strstr(error.message, "layout version 68") && strstr(error.message, "uses 4"));
   ANSWERS(CURFEW_OTHER_VERSION, curfew_open_or_create(path, &config, &error, &other));
   change_byte(path, 8);
   OK(curfew_open(path, NULL, &table));
@@ -620,12 +779,12 @@ static void a_process_with_another_version_is_refused_while_others_go_on(void) {
   lent.key = start(inside, "id");
 
   change_byte(path_of("versions"), 8);
-  ((char *)lent.memory)[8] ^= 4;
+  ((char *)lent.memory)[8] ^= 64;
   in_child(open_as_another_version, &lent);
   CHECK(passes(lent.parents, &key) && passes(inside, &lent.key));
   OK(curfew_check(lent.parents, NULL));
   change_byte(path_of("versions"), 8);
-  ((char *)lent.memory)[8] ^= 4;
+  ((char *)lent.memory)[8] ^= 64;
   in_child(open_lent_in_child, &(struct lent){lent.memory, lent.bytes, lent.locks, inside, lent.key});
   OK(curfew_close(inside));
   OK(curfew_close(lent.parents));
@@ -687,6 +846,10 @@ int main(int count, char **arguments) {
   RUN(null_pointers_are_told);
   RUN(what_is_out_of_range_is_told);
   RUN(structs_of_other_versions_are_understood_and_sizes_that_no_version_has_are_told);
+  RUN(an_event_of_the_first_version_is_written_as_far_as_it_went);
+  RUN(watches_of_other_versions_are_understood_and_sizes_that_none_has_are_told);
+  RUN(what_is_open_is_followed_through_rotations_and_cut_with_its_session);
+  RUN(a_watch_may_lie_anywhere);
   RUN(a_batch_of_any_size_is_answered_as_one_by_one);
   RUN(arguments_may_overlap_and_need_not_be_aligned);
   RUN(a_handle_that_was_closed_or_never_was_one_is_told);

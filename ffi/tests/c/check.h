@@ -102,7 +102,7 @@ static inline void change_byte(const char *path, off_t at) {
   int fd = open(path, O_RDWR);
   char byte;
   CHECK(fd >= 0 && pread(fd, &byte, 1, at) == 1);
-  byte ^= 4;
+  byte ^= 64;
   CHECK(pwrite(fd, &byte, 1, at) == 1 && close(fd) == 0);
 }
 

@@ -74,6 +74,16 @@ impl Buffer {
         buffer
     }
 
+    /// What is read as well as written, behind the size.
+    fn fill(&mut self, words: &[u64]) {
+        self.bytes[1..=words.len()].copy_from_slice(words);
+        self.before[1..=words.len()].copy_from_slice(words);
+        // A later version's part, in which nothing is asked for.
+        for at in 1 + words.len()..self.most / 8 {
+            (self.bytes[at], self.before[at]) = (0, 0);
+        }
+    }
+
     fn pointer<T>(&mut self) -> *mut T {
         if self.is_null { std::ptr::null_mut() } else { self.bytes.as_mut_ptr().cast() }
     }
@@ -114,6 +124,10 @@ fn key(bytes: &mut Bytes<'_>, table: curfew_table) -> curfew_key {
     // SAFETY: the id is there, and the key can be written.
     let _ = unsafe { curfew_derive_key(table, id.as_ptr(), id.len(), &mut key) };
     key
+}
+
+fn half(key: &curfew_key, from: usize) -> u64 {
+    key.bytes[from..from + 8].iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte))
 }
 
 /// Runs calls until the bytes are used up.
@@ -313,7 +327,7 @@ fn use_table(bytes: &mut Bytes<'_>, table: curfew_table, which: u8) -> curfew_st
     // SAFETY: every pointer leads to what the function asks for, for as many elements and of such a size as it is
     // told, or is null; where it is told more than there is, that is more than any function takes.
     unsafe {
-        match which % 24 {
+        match which % 28 {
             0 | 1 => {
                 let mut verdict = Buffer::new::<curfew_verdict>(bytes, true, 1);
                 let status = curfew_touch(table, key, binding, now, verdict.pointer());
@@ -451,6 +465,31 @@ fn use_table(bytes: &mut Bytes<'_>, table: curfew_table, which: u8) -> curfew_st
                 sessions.held(status, "list_subject");
                 found.held(status, "list_subject");
                 status
+            }
+            23 => {
+                let mut changes = Buffer::new::<u64>(bytes, false, 1);
+                let status = curfew_changes(table, changes.pointer());
+                changes.held(status, "changes");
+                status
+            }
+            24 | 25 => {
+                let mut watch = Buffer::new::<curfew_watch>(bytes, true, 1);
+                watch.fill(&[half(&first, 0), half(&first, 8), binding]);
+                let mut verdict = Buffer::new::<curfew_verdict>(bytes, true, 1);
+                let (watched, answer) = (watch.pointer(), verdict.pointer());
+                let status = if bytes.byte() < 128 {
+                    curfew_peek_watched(table, watched, now, answer)
+                } else {
+                    curfew_touch_watched(table, watched, now, answer)
+                };
+                watch.held(status, "watch");
+                verdict.held(status, "watch");
+                status
+            }
+            26 => {
+                let mut watch = Buffer::new::<curfew_watch>(bytes, true, 1);
+                watch.fill(&[half(&first, 0), half(&first, 8), binding]);
+                curfew_report_cut(table, watch.pointer(), cause, bytes.number(), now)
             }
             _ => {
                 let mut cursor = bytes.number();
