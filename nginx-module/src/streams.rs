@@ -11,7 +11,8 @@
 //!
 //! What a client sends meanwhile counts as activity: the body of a request in a filter for request
 //! bodies; an upgraded connection, whose bytes pass no filter, where nginx receives them. The first
-//! half second of a request does not count beside the request itself, so those that are short pay nothing.
+//! half second of a request does not count beside the request itself, so those that are short pay nothing;
+//! nor are they cut in that time.
 
 use std::cell::{Cell, RefCell};
 use std::ptr::{addr_of_mut, null_mut};
@@ -46,8 +47,9 @@ const BUSY: ngx_msec_t = 1;
 /// All are asked about this often whatever the number of changes says: a process that is killed while it
 /// ends a session may leave the end without its event until somebody else comes by.
 const AT_LEAST: ngx_msec_t = 10_000;
-/// From when on the bytes of a request count beside the request itself.
-const AFTER: ngx_msec_t = 500;
+/// Until then a request is a short one: its bytes do not count beside the request itself, and it is left to
+/// finish by itself when its session ends.
+const SHORT: ngx_msec_t = 500;
 
 /// The filters after these. Set once, while a configuration is read.
 pub(crate) static mut NEXT_IN: ngx_http_request_body_filter_pt = None;
@@ -85,6 +87,16 @@ impl Stream {
         sent: 0,
         upgraded: null_mut(),
     };
+}
+
+impl Stream {
+    /// For how many milliseconds the request is still a short one.
+    fn short_for(&self) -> ngx_msec_t {
+        if !self.upgraded.is_null() {
+            return 0;
+        }
+        SHORT.saturating_sub(nginx_millis().wrapping_sub(self.since))
+    }
 }
 
 /// A connection that was upgraded: how nginx received before, and where its frames are.
@@ -383,6 +395,10 @@ fn ask(open: &Open, request: Request<'_>) {
         Verdict::Ended(End { cause, .. }) => Status::Ended(cause),
         Verdict::Unknown => Status::Unknown,
     };
+    if stream.short_for() > 0 {
+        open.note(stream, stream.short_for() as u64);
+        return;
+    }
     cut(request, record, status, Some((&table, now)));
 }
 
@@ -452,8 +468,7 @@ fn count(request: Request<'_>, record: &mut Record) {
 fn counting<'r>(request: Request<'r>, from: ngx_uint_t) -> Option<&'r mut Record> {
     let record = record::find(request)?;
     let stream = &record.stream;
-    let is_old = nginx_millis().wrapping_sub(stream.since) >= AFTER;
-    (stream.watch.is_some() && stream.counts >= from && (is_old || !stream.upgraded.is_null())).then_some(record)
+    (stream.watch.is_some() && stream.counts >= from && stream.short_for() == 0).then_some(record)
 }
 
 /// The filter for what comes of a request's body.

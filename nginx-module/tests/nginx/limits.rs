@@ -31,7 +31,7 @@ fn lives_by(nginx: &Nginx, mut use_it: impl FnMut() -> u16) -> Option<bool> {
 
 #[test]
 fn polling_does_not_keep_a_session_alive_and_use_does() {
-    let polls = "curfew_activity $http_x_use;";
+    let polls = "curfew_streams off; curfew_activity $http_x_use;";
     let nginx = start("idle=2s", polls);
     nginx.log_in("abc");
     let poll = || nginx.get("/poll", &[("Cookie", "sid=abc"), ("X-Use", "0")]).status;
@@ -44,10 +44,12 @@ fn polling_does_not_keep_a_session_alive_and_use_does() {
 
 #[test]
 fn failed_requests_do_not_keep_a_session_alive_unless_told_so() {
-    let nginx = start("idle=2s", "location /all { curfew_activity_at request; proxy_pass http://$APP; }");
+    let nginx =
+        start("idle=2s", "curfew_streams off; location /all { curfew_activity_at request; proxy_pass http://$APP; }");
     nginx.log_in("abc");
     eventually("it ends though it is tried", || nginx.with_id("/?status=404", "abc").status == 401);
-    let nginx = start("idle=2s", "location /all { curfew_activity_at request; proxy_pass http://$APP; }");
+    let nginx =
+        start("idle=2s", "curfew_streams off; location /all { curfew_activity_at request; proxy_pass http://$APP; }");
     nginx.log_in("abc");
     assert_ne!(lives_by(&nginx, || nginx.with_id("/all?status=404", "abc").status), Some(false));
 }
