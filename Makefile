@@ -178,6 +178,7 @@ bench-nginx: module
 	@./scripts/setup bench-nginx
 	bench/nginx/bench.py cpu
 	bench/nginx/bench.py instructions
+	bench/nginx/streams.py
 
 clean:
 	$(CARGO) clean

@@ -6,7 +6,8 @@
 
 Variants: plain (twice: the second, A/A, tells the noise), curfew, limit_req, a Lua dictionary, auth_request
 to a local service; each with a million sessions (keys), of which every request takes one at random. Those
-whose module is not installed are left out.
+whose module is not installed are left out. "without streams" is curfew with curfew_streams off. ONLY, names with
+commas between them, leaves the others out.
 """
 
 import os
@@ -42,12 +43,14 @@ def variants():
         "plain": "",
         "plain again": "",
         "curfew": "curfew zone=app policy=staff;",
+        "without streams": "curfew zone=app policy=staff; curfew_streams off;",
         "limit_req": "limit_req zone=limit burst=100000000 nodelay;",
         "auth_request": "auth_request /check;",
     }
     if LUA.exists():
         found["lua dictionary"] = LUA_CHECK
-    return found
+    only = os.environ.get("ONLY")
+    return {name: body for name, body in found.items() if not only or name == "plain" or name in only.split(",")}
 
 
 def free_port():
