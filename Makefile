@@ -33,7 +33,7 @@ test: setup
 	$(CARGO) build --locked -p curfew-nginx
 	$(CARGO) test --workspace --locked
 	@$(MAKE) --no-print-directory test-peers
-	$(CARGO) test --locked -p curfew-engine --features crash-points --test death --test sim --test kill
+	$(CARGO) test --locked -p curfew-engine --features crash-points --test death --test sim --test kill --test watch_steps
 	@$(MAKE) --no-print-directory test-nginx-1.28 test-c test-go
 
 # The module's tests alone, in the nginx that is installed.
