@@ -27,7 +27,7 @@ const COMPLAIN_EVERY_MS: u64 = 60_000;
 pub(crate) unsafe extern "C" fn access(raw: *mut ngx_http_request_t) -> ngx_int_t {
     // SAFETY: nginx calls this with a live request.
     let (request, conf) = unsafe { (Request::new(raw), conf::of_request(raw)) };
-    if !request.is_main() || !conf.is_guarded() && conf.end == choice::OFF {
+    if !request.is_main() || !conf.is_guarded() && conf.end == choice::OFF || request.is_refused() {
         return DECLINED;
     }
     fence(request.log(), refuse_status(conf, Status::Error).unwrap_or(DECLINED), || {
@@ -37,18 +37,22 @@ pub(crate) unsafe extern "C" fn access(raw: *mut ngx_http_request_t) -> ngx_int_
             if record.denied {
                 return DECLINED;
             }
-            let status = check(request, conf, record);
+            let status = check(request, conf);
+            let Some(record) = record::find(request) else { return 500 };
             record.status = Some(status);
             record.dry_run = conf.is_dry_run();
             if let (Status::Error, Some(counters)) = (status, conf.zone().and_then(Zone::counters)) {
                 counters.errors.fetch_add(1, Ordering::Relaxed);
             }
-            if let Some(refusal) = refuse_status(conf, status) {
-                return refuse(request, conf, record, status, refusal);
+            // Who has logged himself out with this request comes by again when it is redirected inside.
+            let has_ended_itself = record.passed && record.ended;
+            match refuse_status(conf, status).filter(|_| !has_ended_itself) {
+                Some(refusal) => return refuse(request, conf, status, refusal),
+                None => record.passed = true,
             }
         }
-        end(request, conf, record);
-        streams::follow(request, conf, record);
+        end(request, conf);
+        streams::follow(request, conf);
         DECLINED
     })
 }
@@ -61,8 +65,10 @@ pub(crate) unsafe extern "C" fn precontent(raw: *mut ngx_http_request_t) -> ngx_
         return DECLINED;
     }
     fence(request.log(), 500, || {
-        let Some(record) = record::of(request) else { return 500 };
-        end(request, conf, record);
+        if record::of(request).is_none() {
+            return 500;
+        }
+        end(request, conf);
         DECLINED
     })
 }
@@ -103,11 +109,11 @@ impl Shown {
         let now = clock::now(&table);
         let source = id;
         let id = request.evaluate(source).ok_or(Status::Error)?;
-        if id.is_empty() {
-            return Err(Status::NoId);
-        }
         if cookies::is_ambiguous(request, source, id) {
             return Err(Status::AmbiguousId);
+        }
+        if id.is_empty() {
+            return Err(Status::NoId);
         }
         let key = table.key(id);
         Ok(Shown { table, key, binding: Binding::NONE, token: None, now })
@@ -116,9 +122,8 @@ impl Shown {
     /// Reads `id` and what stands beside it.
     pub(crate) fn read(request: Request<'_>, conf: &LocConf, id: Value) -> Result<Shown, Status> {
         let mut shown = Shown::read_id(request, conf, id)?;
-        let (table, now) = (shown.table.clone(), shown.now);
         if !conf.binding.is_null() {
-            shown.binding = table.binding(request.evaluate(conf.binding).ok_or(Status::Error)?);
+            shown.binding = shown.table.binding(request.evaluate(conf.binding).ok_or(Status::Error)?);
         }
         if !conf.expires.is_null() {
             let text = request.evaluate(conf.expires).ok_or(Status::Error)?;
@@ -127,7 +132,7 @@ impl Shown {
                     complain_about_token(request);
                     return Err(Status::TokenInvalid);
                 };
-                shown.token = Some(clock::tick_of_date(date, now));
+                shown.token = Some(clock::tick_of_date(date, shown.now));
             }
         }
         Ok(shown)
@@ -165,22 +170,26 @@ fn complain_about_token(request: Request<'_>) {
     }
 }
 
-fn check(request: Request<'_>, conf: &LocConf, record: &mut Record) -> Status {
+fn check(request: Request<'_>, conf: &LocConf) -> Status {
     let shown = match Shown::read(request, conf, conf.id) {
         Ok(shown) => shown,
         Err(status) => return status,
     };
     let zone = conf.zone().map_or(std::ptr::null(), std::ptr::from_ref);
+    let Some(record) = record::find(request) else { return Status::Error };
+    let is_over = shown.token.is_some_and(|token| token <= shown.now);
     if let (Some(status), true) = (record.status, record.zone == zone && record.key == Some(shown.key)) {
-        // It comes by a second time, redirected inside.
-        return status;
+        // It comes by a second time, redirected inside; perhaps to where a token is asked for.
+        record.token = shown.token.or(record.token);
+        return if is_over && status.is_alive() { Status::Ended(Cause::Token) } else { status };
     }
     record.zone = zone;
     record.key = Some(shown.key);
     record.presented = shown.binding;
     record.arrived = shown.now;
     record.token = shown.token;
-    if shown.token.is_some_and(|token| token <= shown.now) {
+    record.passed = false;
+    if is_over {
         return Status::Ended(Cause::Token);
     }
     let counts = conf.activity.is_null()
@@ -188,6 +197,7 @@ fn check(request: Request<'_>, conf: &LocConf, record: &mut Record) -> Status {
             Some(value) => is_true(value),
             None => return Status::Error,
         };
+    let Some(record) = record::find(request) else { return Status::Error };
     record.is_activity = counts;
     record.counts = counts && conf.activity_at == choice::RESPONSE;
     let touches = counts && !record.counts;
@@ -199,10 +209,10 @@ fn check(request: Request<'_>, conf: &LocConf, record: &mut Record) -> Status {
     let status = judge(&shown.table, verdict, record);
     if status == Status::Unknown && conf.unknown == choice::START {
         let started = shown.start(request, conf);
-        if started == Status::Active {
-            return judge(&shown.table, shown.peek(), record);
-        }
-        return started;
+        return match record::find(request) {
+            Some(record) if started == Status::Active => judge(&shown.table, shown.peek(), record),
+            _ => started,
+        };
     }
     status
 }
@@ -233,9 +243,11 @@ pub(crate) fn is_true(value: &[u8]) -> bool {
     !value.is_empty() && value != b"0"
 }
 
-fn refuse(request: Request<'_>, conf: &LocConf, record: &mut Record, status: Status, refusal: ngx_int_t) -> ngx_int_t {
+fn refuse(request: Request<'_>, conf: &LocConf, status: Status, refusal: ngx_int_t) -> ngx_int_t {
+    let Some(record) = record::find(request) else { return 500 };
     record.denied = true;
     record.counts = false;
+    streams::forget(&mut record.stream);
     if let Some(counters) = conf.zone().and_then(Zone::counters) {
         counters.denied.fetch_add(1, Ordering::Relaxed);
     }
@@ -258,18 +270,19 @@ fn refuse(request: Request<'_>, conf: &LocConf, record: &mut Record, status: Sta
 }
 
 /// Does what `curfew_end` says.
-fn end(request: Request<'_>, conf: &LocConf, record: &mut Record) {
+fn end(request: Request<'_>, conf: &LocConf) {
     let cause = match conf.end {
         choice::LOGOUT => Cause::Logout,
         choice::REVOKED => Cause::Revoked,
         _ => return,
     };
-    if record.ended || record.denied {
+    if request.is_refused() || record::find(request).is_none_or(|record| record.ended || record.denied) {
         return;
     }
     // What has an end must not hang on anything but the id.
     match Shown::read_id(request, conf, conf.id) {
         Ok(shown) => {
+            let Some(record) = record::find(request) else { return };
             record.ended = true;
             record.counts = false;
             // Its own response is to come whole.

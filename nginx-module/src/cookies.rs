@@ -7,13 +7,19 @@
 use crate::conf::Value;
 use crate::nginx::{Request, bytes};
 
+const COOKIE: &[u8] = b"cookie_";
+
 /// Whether `source` is a cookie (`$cookie_name`) of which the request has another value besides `value`.
 pub(crate) fn is_ambiguous(request: Request<'_>, source: Value, value: &[u8]) -> bool {
     // SAFETY: the text of a directive lives as long as the configuration that serves the request.
     let text = unsafe { bytes((*source).value) };
     let text = text.strip_prefix(b"$").unwrap_or_default();
     let text = text.strip_prefix(b"{").and_then(|text| text.strip_suffix(b"}")).unwrap_or(text);
-    let Some(name) = text.strip_prefix(b"cookie_") else { return false };
+    // nginx does not mind how the names of its variables are written.
+    let Some((prefix, name)) = text.split_at_checked(COOKIE.len()) else { return false };
+    if !prefix.eq_ignore_ascii_case(COOKIE) {
+        return false;
+    }
     request.headers(b"cookie").any(|header| others(header, name, value))
 }
 

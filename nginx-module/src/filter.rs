@@ -61,8 +61,7 @@ fn filter(request: Request<'_>, conf: &LocConf) -> Result<(), ngx_int_t> {
             start(request, conf)?;
         }
     }
-    let Some(record) = record::find(request) else { return Ok(()) };
-    headers(request, conf, record).ok_or(ERROR)
+    headers(request, conf).ok_or(ERROR)
 }
 
 /// The request counts as activity, as of its arrival.
@@ -161,7 +160,8 @@ fn reauthenticate(request: Request<'_>, conf: &LocConf) -> Result<(), ngx_int_t>
 }
 
 /// Puts on the response what it must and may say.
-fn headers(request: Request<'_>, conf: &LocConf, record: &mut Record) -> Option<()> {
+fn headers(request: Request<'_>, conf: &LocConf) -> Option<()> {
+    let Some(record) = record::find(request) else { return Some(()) };
     if record.denied {
         request.drop_header(b"cache-control");
         request.add_header("Cache-Control", b"no-store")?;

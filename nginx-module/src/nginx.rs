@@ -146,6 +146,13 @@ impl<'r> Request<'r> {
         unsafe { (*self.raw).main == self.raw }
     }
 
+    /// Whether another access module has refused it already: with `satisfy any`, nginx goes on to ask the
+    /// others whether they let it in, which this one never does.
+    pub(crate) fn is_refused(self) -> bool {
+        // SAFETY: the request is live.
+        unsafe { (*self.raw).access_code != 0 }
+    }
+
     pub(crate) fn method(self) -> u32 {
         // SAFETY: the request is live.
         unsafe { (*self.raw).method as u32 }

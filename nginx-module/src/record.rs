@@ -5,11 +5,11 @@
 //! twice is recognised: it is checked once, and counts once.
 
 use std::ffi::c_void;
-use std::ptr::addr_of;
+use std::ptr::{addr_of, null_mut};
 
 use curfew_engine::{Binding, Key, Left, Tick};
 
-use crate::nginx::{Request, add_cleanup};
+use crate::nginx::{Request, add_cleanup, fence};
 use crate::status::Status;
 use crate::streams::Stream;
 use crate::zone::Zone;
@@ -25,6 +25,8 @@ pub(crate) struct Record {
     pub(crate) dry_run: bool,
     /// It was refused.
     pub(crate) denied: bool,
+    /// It was let through, as what stands below.
+    pub(crate) passed: bool,
     /// `curfew_end` was done.
     pub(crate) ended: bool,
     /// It is to count as activity, once its response is known to be none of failure.
@@ -50,6 +52,7 @@ impl Record {
         status: None,
         dry_run: false,
         denied: false,
+        passed: false,
         ended: false,
         counts: false,
         zone: std::ptr::null(),
@@ -66,6 +69,11 @@ impl Record {
     /// The name of its status, as variables and logs have it.
     pub(crate) fn status_name(&self) -> Option<&'static str> {
         self.status.map(|status| self.name_of(status))
+    }
+
+    /// Whether it was ended with its session while it went on.
+    fn is_cut(&self) -> bool {
+        self.cut.is_some() && !self.dry_run
     }
 
     pub(crate) fn name_of(&self, status: Status) -> &'static str {
@@ -85,9 +93,9 @@ impl Record {
 unsafe extern "C" fn forget(record: *mut c_void) {
     // SAFETY: nginx passes what `of` has put there.
     unsafe {
-        let record = &mut *record.cast::<Record>();
-        streams::leave(&mut record.stream);
-        (&raw mut record.magic).write_volatile(0);
+        let record = record.cast::<Record>();
+        fence(null_mut(), (), || streams::leave(&mut (*record).stream, (*record).is_cut()));
+        (&raw mut (*record).magic).write_volatile(0);
     }
 }
 
@@ -97,8 +105,8 @@ fn context(request: Request<'_>) -> *mut *mut c_void {
     unsafe { (*request.raw()).ctx.add((*addr_of!(module::ngx_http_curfew_module)).ctx_index) }
 }
 
-/// The record of a request, if it has one. One thread: no callback keeps it over a call that gives it
-/// out again.
+/// The record of a request, if it has one. One thread: nobody keeps it over a call that gives it out again,
+/// and evaluating a directive's text may be one (`$curfew_status`).
 pub(crate) fn find<'r>(request: Request<'r>) -> Option<&'r mut Record> {
     // SAFETY: the context and the cleanups live as long as the request; a cleanup with our handler and
     // our number holds a record that `of` has written.
@@ -129,7 +137,7 @@ pub(crate) fn stream_of(request: Request<'_>) -> *mut Stream {
     // SAFETY: what is in the context is null or a record.
     unsafe {
         let record = (*context(request)).cast::<Record>();
-        if record.is_null() { std::ptr::null_mut() } else { &raw mut (*record).stream }
+        if record.is_null() { null_mut() } else { &raw mut (*record).stream }
     }
 }
 

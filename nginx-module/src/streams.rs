@@ -20,7 +20,7 @@ use std::sync::atomic::Ordering;
 
 use curfew_engine::{Cause, Changed, End, Key, Table, Tick, Verdict, Watch};
 use nginx_sys::{
-    NGX_LOG_INFO, ngx_chain_t, ngx_connection_t, ngx_current_msec, ngx_http_output_body_filter_pt,
+    NGX_LOG_INFO, ngx_chain_t, ngx_connection_t, ngx_current_msec, ngx_event_t, ngx_http_output_body_filter_pt,
     ngx_http_request_body_filter_pt, ngx_http_request_t, ngx_int_t, ngx_log_t, ngx_msec_t, ngx_posted_events,
     ngx_recv_pt, ngx_uint_t,
 };
@@ -65,6 +65,9 @@ pub(crate) struct Stream {
     request: *mut ngx_http_request_t,
     /// `None` when it is in neither.
     watch: Option<Watch>,
+    /// Where, and with which token, it was let through; the record may have come to speak of another zone.
+    zone: *const Zone,
+    token: Option<Tick>,
     /// One of `curfew_stream_activity`.
     counts: ngx_uint_t,
     /// By nginx's clock.
@@ -81,6 +84,8 @@ impl Stream {
         place: None,
         request: null_mut(),
         watch: None,
+        zone: std::ptr::null(),
+        token: None,
         counts: choice::OFF,
         since: 0,
         counted: 0,
@@ -90,6 +95,12 @@ impl Stream {
 }
 
 impl Stream {
+    fn zone<'r>(&self) -> Option<&'r Zone> {
+        // SAFETY: the zones of a request's configuration outlive it, and nobody keeps them beyond a
+        // callback.
+        unsafe { self.zone.as_ref() }
+    }
+
     /// For how many milliseconds the request is still a short one.
     fn short_for(&self) -> ngx_msec_t {
         if !self.upgraded.is_null() {
@@ -105,6 +116,19 @@ struct Upgraded {
     is_websocket: bool,
     client: (ngx_recv_pt, Frames),
     upstream: (ngx_recv_pt, Frames),
+}
+
+/// The beginning of nginx's own (`ngx_http_v2_stream_s`), the same in 1.9.5 to 1.30. An nginx without HTTP/2 has
+/// no such thing, and its requests point to none.
+#[repr(C)]
+struct Http2Stream {
+    request: *mut ngx_http_request_t,
+    connection: *mut Http2Connection,
+}
+
+#[repr(C)]
+struct Http2Connection {
+    connection: *mut ngx_connection_t,
 }
 
 /// What a round looks at of something that is open: together, because the records of requests lie far
@@ -128,6 +152,8 @@ struct Open {
     changed: RefCell<Option<Vec<Key>>>,
     /// No session ends before that by a deadline that this process was told of.
     nearest: Cell<ngx_msec_t>,
+    /// The last turn left some of what was fresh.
+    has_backlog: Cell<bool>,
     last_turn: Cell<ngx_msec_t>,
     last_of_all: Cell<ngx_msec_t>,
 }
@@ -139,6 +165,7 @@ thread_local!(static OPEN: Open = const {
         at: Cell::new(0),
         changed: RefCell::new(None),
         nearest: Cell::new(ngx_msec_t::MAX),
+        has_backlog: Cell::new(false),
         last_turn: Cell::new(0),
         last_of_all: Cell::new(0),
     }
@@ -251,6 +278,7 @@ impl Open {
                 let place = self.settle(self.fresh.get());
                 self.ask_at(place);
             }
+            self.has_backlog.set(!self.fresh.get().is_null());
             for _ in 0..PIECE {
                 let Some(place) = self.at.get().min(self.rest.borrow().len()).checked_sub(1) else {
                     self.at.set(0);
@@ -290,7 +318,8 @@ impl Open {
 }
 
 /// From here on the request ends with its session, if its location says so and it has one.
-pub(crate) fn follow(request: Request<'_>, conf: &LocConf, record: &mut Record) {
+pub(crate) fn follow(request: Request<'_>, conf: &LocConf) {
+    let Some(record) = record::find(request) else { return };
     forget(&mut record.stream);
     let has_session = record.status.is_some_and(Status::is_alive) && !record.ended;
     let (true, Some(key), Some(left)) =
@@ -302,6 +331,7 @@ pub(crate) fn follow(request: Request<'_>, conf: &LocConf, record: &mut Record) 
     let stream = &mut record.stream;
     stream.request = request.raw();
     stream.watch = Some(Watch::new(key, record.presented));
+    (stream.zone, stream.token) = (record.zone, record.token);
     stream.counts = if record.is_activity { conf.stream_activity } else { choice::OFF };
     (stream.since, stream.counted) = (nginx_millis(), nginx_millis());
     OPEN.with(|open| {
@@ -328,16 +358,16 @@ pub(crate) fn turn(main: &MainConf, log: *mut ngx_log_t) -> ngx_msec_t {
         }
         let now = nginx_millis();
         let since = now.wrapping_sub(open.last_turn.get());
-        let is_busy = open.at.get() > 0;
-        if !is_busy && since < LOOK {
+        let is_round = open.at.get() > 0;
+        if !is_round && !open.has_backlog.get() && since < LOOK {
             return LOOK - since;
         }
         open.last_turn.set(now);
-        if !is_busy {
+        if !is_round {
             open.begin_round(main, log, now);
         }
         open.go_on(now);
-        if open.at.get() > 0 { BUSY } else { LOOK }
+        if open.at.get() > 0 || open.has_backlog.get() { BUSY } else { LOOK }
     })
 }
 
@@ -353,7 +383,12 @@ fn has_changed(zone: &Zone, log: *mut ngx_log_t, keys: &mut Option<Vec<Key>>) ->
             zone.seen.set(Some(table.seen()));
             Changed::Anything
         }
-        (None, _) => Changed::Anything,
+        // That it cannot be used is a change; that it still cannot, is none.
+        (None, Some(_)) => {
+            zone.seen.set(None);
+            Changed::Anything
+        }
+        (None, None) => Changed::Nothing,
     };
     match (changed, keys) {
         (Changed::Nothing, _) => return false,
@@ -367,9 +402,12 @@ fn has_changed(zone: &Zone, log: *mut ngx_log_t, keys: &mut Option<Vec<Key>>) ->
 fn ask(open: &Open, request: Request<'_>) {
     let Some(record) = record::find(request) else { return };
     let stream = &mut record.stream;
-    // SAFETY: as `Record::zone` has it.
-    let zone = unsafe { record.zone.as_ref() };
-    let (Some(zone), Some(watch)) = (zone, &mut stream.watch) else { return };
+    // SAFETY: the request is live.
+    if unsafe { (*request.raw()).done() } != 0 {
+        // All of the response is on its way; nginx waits for something else.
+        return forget(stream);
+    }
+    let (Some(zone), token, Some(watch)) = (stream.zone(), stream.token, &mut stream.watch) else { return };
     let Some(table) = zone.table(request.log()) else {
         // SAFETY: the request is live.
         if unsafe { conf::of_request(request.raw()) }.on_error == choice::DENY {
@@ -380,7 +418,7 @@ fn ask(open: &Open, request: Request<'_>) {
         return;
     };
     let now = clock::now(&table);
-    let token_left = record.token.map_or(u64::MAX, |token| token.since(now).as_millis());
+    let token_left = token.map_or(u64::MAX, |token| token.since(now).as_millis());
     let status = match table.peek_watched(watch, now) {
         _ if token_left == 0 => Status::Ended(Cause::Token),
         Verdict::Active(left) | Verdict::Grace(left) => {
@@ -426,7 +464,7 @@ fn cut(request: Request<'_>, record: &mut Record, status: Status, table: Option<
     }
     record.status = Some(status);
     record.left = None;
-    if let Some(counters) = record.zone().and_then(Zone::counters) {
+    if let Some(counters) = record.stream.zone().and_then(Zone::counters) {
         counters.cut.fetch_add(1, Ordering::Relaxed);
     }
     if let (Some((table, now)), Some(watch)) = (table, watch) {
@@ -435,10 +473,25 @@ fn cut(request: Request<'_>, record: &mut Record, status: Status, table: Option<
     }
     connection.set_close(1);
     connection.set_error(1);
-    // SAFETY: the event lives with its connection. What is posted is taken out of the queue by nginx when
-    // the connection is closed.
+    // SAFETY: the events live with their connections. Those of a stream's come first, so that what resets it
+    // is there when the connection of all its streams is to write; with nothing else to do it would not.
     unsafe {
-        let event = &mut *connection.read;
+        post(connection.read);
+        if let Some(stream) = (*request.raw()).stream.cast::<Http2Stream>().as_ref() {
+            post((*(*stream.connection).connection).write);
+        }
+    }
+}
+
+/// Has nginx handle an event at the end of this turn of its loop. What is posted nginx takes out of the queue
+/// when its connection is closed.
+///
+/// # Safety
+/// The event must be one of a live connection.
+unsafe fn post(event: *mut ngx_event_t) {
+    // SAFETY: by this function's contract; the queue is nginx's, on this thread.
+    unsafe {
+        let event = &mut *event;
         if event.posted() == 0 {
             event.set_posted(1);
             let queue = addr_of_mut!(ngx_posted_events);
@@ -457,7 +510,7 @@ fn count(request: Request<'_>, record: &mut Record) {
         return;
     }
     record.stream.counted = now;
-    let Some(table) = record.zone().and_then(|zone| zone.table(request.log())) else { return };
+    let Some(table) = record.stream.zone().and_then(|zone| zone.table(request.log())) else { return };
     if let Some(watch) = &mut record.stream.watch {
         // That it may be over by now, the timer finds.
         table.touch_watched(watch, clock::now(&table));
@@ -531,7 +584,8 @@ pub(crate) fn upgrade(request: Request<'_>, record: &mut Record) -> Option<()> {
     unsafe {
         let raw = &mut *request.raw();
         let (client, Some(upstream)) = (&mut *raw.connection, raw.upstream.as_mut()) else { return Some(()) };
-        let peer = &mut *upstream.peer.connection.as_mut()?;
+        // A response that says so from a cache, or from a service that is spoken to otherwise, is no upgrade.
+        let (true, Some(peer)) = (upstream.upgrade() != 0, upstream.peer.connection.as_mut()) else { return Some(()) };
         let is_websocket = request.header(b"upgrade").is_some_and(|to| to.eq_ignore_ascii_case(b"websocket"));
         let mut upgraded =
             Upgraded { is_websocket, client: (client.recv, Frames::NEW), upstream: (peer.recv, Frames::NEW) };
@@ -582,14 +636,18 @@ unsafe extern "C" fn receive(connection: *mut ngx_connection_t, to: *mut u8, siz
 }
 
 /// The request goes, and its memory with it.
-pub(crate) fn leave(stream: &mut Stream) {
+pub(crate) fn leave(stream: &mut Stream, was_cut: bool) {
     forget(stream);
     // SAFETY: the memory of a request lives until its pool is gone, and the connection longer.
     unsafe {
-        if let (Some(upgraded), Some(request)) = (stream.upgraded.as_ref(), stream.request.as_ref())
-            && let Some(connection) = request.connection.as_mut()
-        {
+        let Some(connection) = stream.request.as_ref().and_then(|request| request.connection.as_mut()) else { return };
+        let is_ours = connection.recv.is_some_and(|now| now as usize == receive as *const () as usize);
+        if let (Some(upgraded), true) = (stream.upgraded.as_ref(), is_ours) {
             connection.recv = upgraded.client.0;
+        }
+        if was_cut && (*stream.request).stream.is_null() {
+            // By HTTP/3 that would say that nothing was done about the request, and that it may be sent again.
+            connection.set_close(0);
         }
     }
 }

@@ -117,10 +117,50 @@ fn satisfy_any_lets_in_by_another_word_and_never_by_a_session_alone() {
     nginx.log_in("abc");
     assert_eq!(nginx.with_id("/office", "made-up").status, 200);
     assert_eq!(nginx.with_id("/outside", "abc").status, 403, "a live session is no way round the list");
-    assert_eq!(nginx.with_id("/outside", "made-up").status, 401);
+    assert_eq!(nginx.with_id("/outside", "made-up").status, 403);
     assert_eq!(nginx.with_id("/both", "abc").status, 200);
     assert_eq!(nginx.with_id("/both", "made-up").status, 401);
     assert_eq!(nginx.with_id("/neither", "abc").status, 403);
+}
+
+#[test]
+fn who_is_refused_outside_neither_begins_a_session_nor_uses_or_ends_one() {
+    let nginx = start(
+        "location /outside { satisfy any; allow 192.0.2.1; deny all; curfew_unknown start; proxy_pass http://$APP; }
+         location /bye { satisfy any; allow 192.0.2.1; deny all; curfew_end logout; proxy_pass http://$APP; }",
+    );
+    assert_eq!(nginx.with_id("/outside", "made-up").status, 403);
+    assert_eq!(nginx.with_id("/", "made-up").verdict(), "UNKNOWN", "it has not begun by that");
+    nginx.log_in("abc");
+    assert_eq!(nginx.with_id("/bye", "abc").status, 403);
+    assert_eq!(nginx.with_id("/", "abc").status, 200, "nor ended");
+}
+
+#[test]
+fn who_logs_out_has_his_answer_though_it_is_redirected_inside() {
+    let nginx = start(
+        "location /bye/ { curfew_end logout; alias $FOLDER/html/; index page.html; }
+         location /half/ { curfew off; curfew_end logout; try_files /none /; }",
+    );
+    nginx.log_in("abc");
+    let response = nginx.with_id("/bye/", "abc");
+    assert_eq!((response.status, response.verdict(), response.body.as_str()), (200, "LOGGED_OUT", "a page\n"));
+    assert_eq!(nginx.with_id("/", "abc").verdict(), "LOGGED_OUT");
+    nginx.log_in("def");
+    assert_eq!(nginx.with_id("/half/", "def").status, 401, "nobody has let this one in");
+}
+
+#[test]
+fn a_token_is_asked_for_where_the_request_is_redirected_to() {
+    let nginx = start(
+        "location /app { try_files /none @app; }
+         location @app { curfew_expires $http_x_expires; proxy_pass http://$APP; }",
+    );
+    nginx.log_in("abc");
+    let with = |expires: &str| nginx.get("/app", &[("Cookie", "sid=abc"), ("X-Expires", expires)]);
+    assert_eq!(with("9999999999").status, 200);
+    assert_eq!((with("1000").status, with("1000").verdict()), (401, "TOKEN_EXPIRED"));
+    assert_eq!(with("soon").verdict(), "TOKEN_INVALID");
 }
 
 #[test]

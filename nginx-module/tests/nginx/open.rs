@@ -483,6 +483,36 @@ fn of_an_http_2_connection_only_the_stream_of_the_session_ends() {
 }
 
 #[test]
+fn a_stream_of_an_http_2_connection_on_which_nothing_else_happens_is_reset_all_the_same() {
+    let place = Site::new();
+    let app = OpenApp::start();
+    let http = with_open(&app, "idle=15m", "").replace("listen $LISTEN;", "listen $LISTEN $HTTP2;");
+    let stage = Stage { nginx: place.start(&http), app };
+    for id in ["abc", "other"] {
+        assert_eq!(stage.nginx.by_http_2(&format!("/login?sid={id}"), "").status, 200);
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let stream = tokio::net::TcpStream::connect(stage.nginx.site.address()).await.unwrap();
+        let (mut client, connection) = h2::client::handshake(stream).await.unwrap();
+        tokio::spawn(connection);
+        let mut waits = Vec::new();
+        for id in ["abc", "other"] {
+            let request = http::Request::get("http://localhost/hold").header("cookie", format!("sid={id}"));
+            waits.push(client.send_request(request.body(()).unwrap(), true).unwrap().0);
+        }
+        while stage.app.open.load(Ordering::Relaxed) < 2 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        stage.nginx.by_http_2("/logout", "abc");
+        let ended = tokio::time::timeout(Duration::from_secs(30), waits.remove(0)).await.expect("the client is told");
+        assert!(ended.unwrap_err().is_reset());
+    });
+    drop(runtime);
+    stage.is_clean();
+}
+
+#[test]
 fn an_old_worker_ends_what_it_has_open_and_goes() {
     let stage = Stage::new("idle=15m", "");
     stage.nginx.log_in("abc");

@@ -117,13 +117,19 @@ fn an_id_that_the_application_sets_again_and_again_is_one_session() {
 
 #[test]
 fn a_live_session_does_not_lend_itself_to_another_cookie_of_the_same_name() {
-    let nginx = start("idle=15m lifetime=8h", "location /braces { curfew_id ${cookie_sid}; proxy_pass http://$APP; }");
+    let nginx = start(
+        "idle=15m lifetime=8h",
+        "location /braces { curfew_id ${Cookie_sid}; proxy_pass http://$APP; }
+         location /pass { curfew_no_id pass; proxy_pass http://$APP; }",
+    );
     nginx.log_in("live");
     for (path, cookies) in [
         ("/", &[("Cookie", "sid=live; sid=ended")][..]),
         ("/", &[("Cookie", "sid=live; a=b;SID=ended")]),
         ("/", &[("Cookie", "sid=live"), ("Cookie", "a=b; sid=ended")]),
         ("/braces", &[("Cookie", "sid=live; sid=")]),
+        ("/pass", &[("Cookie", "sid=; sid=ended")]),
+        ("/pass", &[("Cookie", "sid;sid=ended")]),
     ] {
         let response = nginx.get(path, cookies);
         assert_eq!((response.status, response.verdict()), (401, "AMBIGUOUS_ID"), "{cookies:?}");
