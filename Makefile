@@ -28,18 +28,22 @@ demo: build
 setup:
 	@./scripts/setup
 
+# The tests of the module wait more than they work.
+WAITING := --test-threads=4
+
 # The first line, because no test can link to the module: they have nginx load it.
 test: setup
 	$(CARGO) build --locked -p curfew-nginx
-	$(CARGO) test --workspace --locked
+	$(CARGO) test --workspace --exclude curfew-nginx --locked
+	$(CARGO) test --locked -p curfew-nginx -- $(WAITING)
 	@$(MAKE) --no-print-directory test-peers
-	$(CARGO) test --locked -p curfew-engine --features crash-points --test death --test sim --test kill --test watch_steps
+	$(CARGO) test --locked -p curfew-engine --features crash-points --test death --test sim --test kill --test watch_steps --test revocation
 	@$(MAKE) --no-print-directory test-nginx-1.28 test-c test-go
 
 # The module's tests alone, in the nginx that is installed.
 test-nginx: setup
 	$(CARGO) build --locked -p curfew-nginx
-	$(CARGO) test --locked -p curfew-nginx
+	$(CARGO) test --locked -p curfew-nginx -- $(WAITING)
 
 # The nginx module for the nginx that is installed; for another one with NGINX_TREE, the folder of its
 # sources, and NGINX_CONFIGURE, what its `nginx -V` says after "configure arguments:".
@@ -56,7 +60,7 @@ test-nginx-1.28: setup
 	NGINX_SOURCE_DIR=$(OTHER) NGINX_BUILD_DIR=$(OTHER)/objs \
 		$(CARGO) build --locked -p curfew-nginx --target-dir target/with-nginx-1.28
 	NGINX_SOURCE_DIR=$(OTHER) NGINX_BUILD_DIR=$(OTHER)/objs CURFEW_NGINX=$(OTHER)/objs/nginx \
-		$(CARGO) test --locked -p curfew-nginx --target-dir target/with-nginx-1.28
+		$(CARGO) test --locked -p curfew-nginx --target-dir target/with-nginx-1.28 -- $(WAITING)
 
 # The same under valgrind's memcheck, in an nginx whose pools hide nothing from it; takes a long while.
 MEMCHECK := $(CURDIR)/target/nginx-1.28-memcheck

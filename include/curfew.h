@@ -950,7 +950,9 @@ typedef struct {
 
 /**
  * A session that something is open of: a WebSocket, a download, a long poll. It is yours: copy it, keep it
- * where you keep the connection; there is nothing to give back.
+ * where you keep the connection; there is nothing to give back. It knows its session by the key: if the
+ * same id is begun anew after its session was ended and forgotten, all between two looks, the new one is
+ * taken for it.
  */
 typedef struct {
   /**

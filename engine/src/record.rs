@@ -342,9 +342,10 @@ impl Region {
     /// when it is free, or changed hands at every attempt: then whatever session it belonged to
     /// when the caller came is gone.
     ///
-    /// `start` is read before `limit`, and a re-authentication writes `limit` before `start`: with
-    /// a new start comes the new limit, so no mixture lives longer than both. `limit` is read again
-    /// at the end, because the words of an ended session take other meanings after the mark.
+    /// The `limit` that counts is read last, after a fence. A re-authentication writes `limit` before
+    /// `start`: with a new start, or a touch that came after it, comes the new limit, so no mixture lives
+    /// longer than both. It was read once before, because the words of an ended session take other
+    /// meanings after the mark.
     #[inline]
     pub(crate) fn view(&self, slot: usize) -> Option<View> {
         let words = self.record(slot)?;
@@ -355,15 +356,17 @@ impl Region {
                 return None;
             }
             let key = Key([get(at::KEY), get(at::KEY + 1)]);
-            let start = words[at::START].load(Ordering::Acquire);
+            let start = get(at::START);
             let limit = words[at::LIMIT].load(Ordering::Acquire);
             let (last, binding, subject) = (get(at::LAST), get(at::BINDING), get(at::SUBJECT));
             fence(Ordering::Acquire);
-            let limit_now = get(at::LIMIT);
+            // Acquire: who sees the limit of the next session of this record sees its control word, too.
+            let limit_now = words[at::LIMIT].load(Ordering::Acquire);
             let control_now = Control(get(at::CONTROL));
             let settled = (limit ^ limit_now) & (MARK | KEPT) == 0;
             if settled && control.same_session(control_now) {
-                return Some(View { control, key, last, start, limit, binding, subject });
+                // As of the last look: a touch that this one saw may have come after a re-authentication.
+                return Some(View { control, key, last, start, limit: limit_now, binding, subject });
             }
         }
         None

@@ -227,8 +227,8 @@ impl Region {
         self.word(at).store(value, Ordering::Release);
     }
 
-    /// Exchanges a word that others change without a lock; what it was if it is not `from`, and then
-    /// what was written before that is there too.
+    /// Exchanges a word that others change without a lock, after everything that was written before; what
+    /// it was if it is not `from`, and then what was written before that is there too.
     #[inline]
     pub(crate) fn exchange(&self, at: usize, from: u64, to: u64) -> Result<u64, u64> {
         self.exchange_in(self.word(at), at, from, to)
@@ -238,7 +238,7 @@ impl Region {
     #[inline(always)]
     pub(crate) fn exchange_in(&self, word: &Word, at: usize, from: u64, to: u64) -> Result<u64, u64> {
         self.step(at);
-        word.compare_exchange(from, to, Ordering::Relaxed, Ordering::Acquire)
+        word.compare_exchange(from, to, Ordering::Release, Ordering::Acquire)
     }
 
     /// Sets bits of a word that others change without a lock, after everything that was written

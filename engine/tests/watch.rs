@@ -97,6 +97,13 @@ fn who_follows_what_changes_is_told_of_each_session_or_that_it_cannot_be_told() 
         table.report_cut(&Watch::new(keys[0], Binding::NONE), Cause::Logout, 1, at(2));
     }
     assert_eq!(table.changed_since(&mut seen, 100), Changed::Anything, "the ring went round");
+    for _ in 0..EVENTS / 2 {
+        table.report_cut(&Watch::new(keys[0], Binding::NONE), Cause::Logout, 1, at(2));
+    }
+    assert_eq!(table.changed_since(&mut seen, 1), Changed::Anything, "too many cuts to look through");
+    let mut other = seen;
+    let fresh = Table::private(&Config::new(1000)).unwrap();
+    assert_eq!(fresh.changed_since(&mut other, 100), Changed::Anything, "what was seen of another table");
 }
 
 #[test]
@@ -156,7 +163,12 @@ proptest! {
 
     /// The plainest reference: a session is alive until it is ended or nobody has used it for so long.
     #[test]
-    fn a_watch_says_of_its_session_what_is_true(steps in prop::collection::vec(step(), 1..60), forgets in any::<bool>()) {
+    fn a_watch_says_of_its_session_what_is_true(
+        steps in prop::collection::vec(step(), 1..60),
+        forgets in any::<bool>(),
+        touches in prop::collection::vec(any::<bool>(), 1..10),
+    ) {
+        let mut by_touch = touches.into_iter().cycle();
         const IDLE: u64 = 100;
         let retain = if forgets { Retain::For(Span::OFF) } else { Retain::UntilHardLimit };
         let (table, policy) = table(&Policy::new().idle(ms(IDLE)).retain(retain));
@@ -189,8 +201,17 @@ proptest! {
                 Step::End => ended |= table.end(key(&table, id), Cause::Logout, at(now)).is_ok(),
             }
             let alive = !ended && now < last + IDLE;
-            let verdict = table.peek_watched(&mut watch, at(now));
+            // By either look, so that each is the one that has to follow.
+            let looks_by_touch = by_touch.next().unwrap();
+            let verdict = if looks_by_touch {
+                table.touch_watched(&mut watch, at(now))
+            } else {
+                table.peek_watched(&mut watch, at(now))
+            };
             prop_assert_eq!(is_alive(&verdict), alive, "{:?} at {}", verdict, now);
+            if alive && looks_by_touch {
+                last = now;
+            }
             if alive {
                 prop_assert_eq!(watch.key(), key(&table, id));
             }

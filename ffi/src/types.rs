@@ -363,7 +363,9 @@ pub struct curfew_event {
 }
 
 /// A session that something is open of: a WebSocket, a download, a long poll. It is yours: copy it, keep it
-/// where you keep the connection; there is nothing to give back.
+/// where you keep the connection; there is nothing to give back. It knows its session by the key: if the
+/// same id is begun anew after its session was ended and forgotten, all between two looks, the new one is
+/// taken for it.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct curfew_watch {

@@ -169,6 +169,25 @@ fn a_touch_against_a_reauthentication_whose_token_expires_sooner() {
     });
 }
 
+/// Catches a look that takes a touch which came after a re-authentication, and not the token that this one
+/// has set: by a clock that is ahead, both what was before and what is after it are over.
+#[test]
+fn a_peek_against_a_reauthentication_and_a_touch_by_a_clock_that_lags() {
+    explore(3, || {
+        let (table, policy) = table();
+        table.start(key(1), &Start::under(policy).until(at(100)), at(0)).unwrap();
+        let peek = {
+            let table = table.clone();
+            // Idle since 0, at 12; and the new token expires at 11.
+            thread::spawn(move || table.peek(key(1), Binding::NONE, at(12)))
+        };
+        table.reauthenticate(key(1), Some(at(11)), at(1)).unwrap();
+        table.touch(key(1), Binding::NONE, at(10));
+        let verdict = peek.join().unwrap();
+        assert!(!is_active(verdict), "{verdict:?}");
+    });
+}
+
 /// Catches a start that has returned, and that a touch which begins later does not find.
 #[test]
 fn a_session_that_has_begun_is_found_by_whoever_hears_of_it() {

@@ -100,6 +100,7 @@ impl Table {
         let now = now.as_now();
         let mut ended = 0;
         for _ in 0..PASSES {
+            self.settle_rotations_of(subject);
             let sessions = self.incarnations_of(subject);
             if sessions.is_empty() {
                 break;
@@ -108,6 +109,17 @@ impl Table {
             ended += sessions.into_iter().filter(|one| self.end_incarnation(*one, cause, now)).count();
         }
         ended as u64
+    }
+
+    /// Waits for rotations of this subject's sessions that are between their two records, and puts right
+    /// those whose process died there: until then the old record is in no list, and alive again after.
+    fn settle_rotations_of(&self, subject: Subject) {
+        for shard in 0..self.region.layout.shards {
+            let at = self.region.layout.shard(shard);
+            if self.region.get(at + field::MOVING) != 0 && self.region.get(at + field::MOVING_SUBJECT) == subject.0 {
+                drop(self.region.lock_shard(shard));
+            }
+        }
     }
 
     pub(crate) fn incarnations_of(&self, subject: Subject) -> Vec<Incarnation> {

@@ -18,7 +18,14 @@ use crate::table::Table;
 use crate::table::touch::{HOPS, Verdict};
 use crate::time::{Span, Tick};
 
+/// Events that are looked at for each session that can be told apart: cuts are among them.
+const CUTS: u64 = 16;
+
 /// A session that something is open of. It follows its session through rotations.
+///
+/// It knows its session by its key. If a session was ended, forgotten ([`Retain`](crate::Retain)) and the
+/// same id begun anew, all between two looks, it takes the new one for the old one: where ids may come back,
+/// retain them for longer than that.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Watch {
     key: Key,
@@ -39,7 +46,8 @@ impl Watch {
     }
 }
 
-/// How far somebody has followed what changes in a table ([`Table::changed_since`]).
+/// How far somebody has followed what changes in a table ([`Table::changed_since`]). It belongs to the table
+/// as it was opened; after a region was moved or restored it begins anew.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Seen {
     events: u64,
@@ -86,30 +94,33 @@ impl Table {
         if before == *seen {
             return Changed::Nothing;
         }
+        // A head that has gone back is that of another region, or damage.
+        if before.policies != seen.policies || seen.events < before.events {
+            return Changed::Anything;
+        }
         let mut events = self.events_from(before.events);
         let mut keys = Vec::new();
-        while events.cursor() < seen.events && before.policies == seen.policies {
+        while events.cursor() < seen.events {
             let Some(event) = events.next() else { break };
             // Who was cut had ended before.
             if event.what != What::Cut {
                 keys.push(event.key);
             }
-            if keys.len() > most {
-                break;
+            let looked_at = events.cursor().saturating_sub(before.events);
+            if events.missed() > 0 || keys.len() > most || looked_at > (most as u64).saturating_mul(CUTS) {
+                return Changed::Anything;
             }
         }
-        let is_known = before.policies == seen.policies && keys.len() <= most && events.missed() == 0;
-        match keys.is_empty() {
-            _ if !is_known => Changed::Anything,
-            true => Changed::Nothing,
-            false => Changed::Sessions(keys),
+        if events.missed() > 0 {
+            return Changed::Anything;
         }
+        if keys.is_empty() { Changed::Nothing } else { Changed::Sessions(keys) }
     }
 
     /// Answers about a watched session as [`Table::peek`] does, except that a session which got a new id
     /// goes on under it, also when the overlap of the old one is over. Ask at least once while the
-    /// old id of a rotation is remembered, which is its overlap at the least: [`Table::changes`] tells of
-    /// each.
+    /// old id of a rotation is remembered, which is its overlap at the least (a rotation without one, and
+    /// nothing retained, cannot be followed): [`Table::changes`] tells of each.
     #[must_use]
     pub fn peek_watched(&self, watch: &mut Watch, now: Tick) -> Verdict {
         let verdict = self.peek(watch.key, watch.presented, now);
@@ -124,7 +135,8 @@ impl Table {
     /// client, say. Follows it through rotations.
     pub fn touch_watched(&self, watch: &mut Watch, now: Tick) -> Verdict {
         let verdict = self.touch(watch.key, watch.presented, now);
-        if is_over(&verdict) && self.follow(watch) {
+        // As in `peek_watched`.
+        if self.follow(watch) && is_over(&verdict) {
             return self.touch(watch.key, watch.presented, now);
         }
         verdict
