@@ -16,7 +16,7 @@ use crate::conf::{self, LocConf, choice};
 use crate::nginx::{ERROR, Request, fence};
 use crate::record::{self, Record};
 use crate::status::Status;
-use crate::{module, streams};
+use crate::{activity, module};
 
 /// The filter after this one. Set once, while a configuration is read.
 pub(crate) static mut NEXT: ngx_http_output_header_filter_pt = None;
@@ -48,7 +48,7 @@ fn filter(request: Request<'_>, conf: &LocConf) -> Result<(), ngx_int_t> {
         if let Some(record) = record::find(request) {
             count(request, record);
             if request.status() == SWITCHING_PROTOCOLS {
-                streams::upgrade(request, record).ok_or(ERROR)?;
+                activity::upgrade(request, record).ok_or(ERROR)?;
             }
         }
         if !conf.reauthenticated.is_null() {

@@ -11,7 +11,8 @@
 //! | `access` | may this request pass |
 //! | `filter` | what a response says about sessions |
 //! | `record` | what is known about one request |
-//! | `streams`, `frames` | requests that go on, and end with their session |
+//! | `streams` | requests that go on, and end with their session |
+//! | `activity`, `frames` | what counts while they do |
 //! | `timer` | expiry |
 //! | `page`, `variables`, `status` | what is told |
 //! | `admin` | figures and control for the operator |
@@ -24,6 +25,7 @@
 #![expect(non_upper_case_globals, reason = "nginx's names")]
 
 mod access;
+mod activity;
 mod admin;
 mod clock;
 mod conf;

@@ -12,7 +12,7 @@ use nginx_sys::{
 };
 
 use crate::nginx::{ERROR, OK, fence};
-use crate::{access, conf, filter, streams, timer, variables};
+use crate::{access, activity, conf, filter, timer, variables};
 
 static CONTEXT: Context = Context(ngx_http_module_t {
     preconfiguration: Some(preconfiguration),
@@ -121,11 +121,11 @@ unsafe extern "C" fn put_filters(cf: *mut ngx_conf_t) -> ngx_int_t {
     unsafe {
         filter::NEXT = nginx_sys::ngx_http_top_header_filter;
         nginx_sys::ngx_http_top_header_filter = Some(filter::header_filter);
-        streams::NEXT_IN = nginx_sys::ngx_http_top_request_body_filter;
-        nginx_sys::ngx_http_top_request_body_filter = Some(streams::body_comes);
+        activity::NEXT_IN = nginx_sys::ngx_http_top_request_body_filter;
+        nginx_sys::ngx_http_top_request_body_filter = Some(activity::body_comes);
         if conf::main_of(cf).counts_sent {
-            streams::NEXT_OUT = nginx_sys::ngx_http_top_body_filter;
-            nginx_sys::ngx_http_top_body_filter = Some(streams::body_goes);
+            activity::NEXT_OUT = nginx_sys::ngx_http_top_body_filter;
+            nginx_sys::ngx_http_top_body_filter = Some(activity::body_goes);
         }
     }
     OK

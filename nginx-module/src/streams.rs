@@ -1,18 +1,15 @@
 //! What is open: requests that were let through and go on, and must end when their session does.
 //!
-//! Each stands in a list of its worker from the access phase until its pool goes, so one that finishes
-//! by itself costs a few stores. The worker's timer looks at what has changed first ([`Table::changed_since`]), and goes through the
-//! list only if that has moved, or the nearest deadline has come; a piece at a time. It asks about those
-//! whose deadline has come, and those whose keys the region's events name; about all, if a policy has
-//! changed or events were missed. What is over is cut: its connection is marked as nginx itself marks
-//! connections that it ends while it shuts down (`worker_shutdown_timeout`), and nginx terminates the
-//! request at the end of the same turn of its loop. Of an HTTP/2 or HTTP/3 connection that is the one
-//! stream.
+//! Each stands in a list of its worker from the access phase until its pool goes, so one that finishes by
+//! itself costs a few stores. The worker's timer looks at what has changed first
+//! ([`Table::changed_since`]), and goes through the list only if something has, or the nearest deadline has
+//! come; a piece at a time. It asks about those whose deadline has come, and those whose keys the region's
+//! events name; about all, if a policy has changed or events were missed.
 //!
-//! What a client sends meanwhile counts as activity: the body of a request in a filter for request
-//! bodies; an upgraded connection, whose bytes pass no filter, where nginx receives them. The first
-//! half second of a request does not count beside the request itself, so those that are short pay nothing;
-//! nor are they cut in that time.
+//! What is over is cut: its connection is marked as nginx itself marks connections that it ends while it
+//! shuts down (`worker_shutdown_timeout`), and nginx terminates the request at the end of the same turn of
+//! its loop. Of an HTTP/2 or HTTP/3 connection that is the one stream. In its first half second a request is
+//! left to finish by itself. What counts as activity while it goes on is in `activity`.
 
 use std::cell::{Cell, RefCell};
 use std::ptr::{addr_of_mut, null_mut};
@@ -20,16 +17,15 @@ use std::sync::atomic::Ordering;
 
 use curfew_engine::{Cause, Changed, End, Key, Table, Tick, Verdict, Watch};
 use nginx_sys::{
-    NGX_LOG_INFO, ngx_chain_t, ngx_connection_t, ngx_current_msec, ngx_event_t, ngx_http_output_body_filter_pt,
-    ngx_http_request_body_filter_pt, ngx_http_request_t, ngx_int_t, ngx_log_t, ngx_msec_t, ngx_posted_events,
-    ngx_recv_pt, ngx_uint_t,
+    NGX_LOG_INFO, ngx_connection_t, ngx_current_msec, ngx_event_t, ngx_http_request_t, ngx_log_t, ngx_msec_t,
+    ngx_posted_events, ngx_uint_t,
 };
 use ngx::ngx_log_error;
 
+use crate::activity::{self, Upgraded};
 use crate::clock;
 use crate::conf::{self, LocConf, MainConf, choice};
-use crate::frames::Frames;
-use crate::nginx::{ERROR, Request, fence, in_pool};
+use crate::nginx::Request;
 use crate::record::{self, Record};
 use crate::status::Status;
 use crate::zone::Zone;
@@ -51,10 +47,6 @@ const AT_LEAST: ngx_msec_t = 10_000;
 /// finish by itself when its session ends.
 const SHORT: ngx_msec_t = 500;
 
-/// The filters after these. Set once, while a configuration is read.
-pub(crate) static mut NEXT_IN: ngx_http_request_body_filter_pt = None;
-pub(crate) static mut NEXT_OUT: ngx_http_output_body_filter_pt = None;
-
 /// What is known of something that is open. It is part of the request's record, and so does not move.
 pub(crate) struct Stream {
     /// In the list of what is fresh.
@@ -64,17 +56,18 @@ pub(crate) struct Stream {
     place: Option<usize>,
     request: *mut ngx_http_request_t,
     /// `None` when it is in neither.
-    watch: Option<Watch>,
+    pub(crate) watch: Option<Watch>,
     /// Where, and with which token, it was let through; the record may have come to speak of another zone.
     zone: *const Zone,
     token: Option<Tick>,
     /// One of `curfew_stream_activity`.
-    counts: ngx_uint_t,
+    pub(crate) counts: ngx_uint_t,
     /// By nginx's clock.
     since: ngx_msec_t,
-    counted: ngx_msec_t,
-    sent: i64,
-    upgraded: *mut Upgraded,
+    /// When something counted last, by the same; and what had been sent by then.
+    pub(crate) counted: ngx_msec_t,
+    pub(crate) sent: i64,
+    pub(crate) upgraded: *mut Upgraded,
 }
 
 impl Stream {
@@ -92,30 +85,20 @@ impl Stream {
         sent: 0,
         upgraded: null_mut(),
     };
-}
 
-impl Stream {
-    fn zone<'r>(&self) -> Option<&'r Zone> {
+    pub(crate) fn zone<'r>(&self) -> Option<&'r Zone> {
         // SAFETY: the zones of a request's configuration outlive it, and nobody keeps them beyond a
         // callback.
         unsafe { self.zone.as_ref() }
     }
 
     /// For how many milliseconds the request is still a short one.
-    fn short_for(&self) -> ngx_msec_t {
+    pub(crate) fn short_for(&self) -> ngx_msec_t {
         if !self.upgraded.is_null() {
             return 0;
         }
         SHORT.saturating_sub(nginx_millis().wrapping_sub(self.since))
     }
-}
-
-/// A connection that was upgraded: how nginx received before, and where its frames are.
-#[derive(Clone, Copy)]
-struct Upgraded {
-    is_websocket: bool,
-    client: (ngx_recv_pt, Frames),
-    upstream: (ngx_recv_pt, Frames),
 }
 
 /// The beginning of nginx's own (`ngx_http_v2_stream_s`), the same in 1.9.5 to 1.30. An nginx without HTTP/2 has
@@ -171,7 +154,7 @@ thread_local!(static OPEN: Open = const {
     }
 });
 
-fn nginx_millis() -> ngx_msec_t {
+pub(crate) fn nginx_millis() -> ngx_msec_t {
     // SAFETY: a number that nginx sets on this thread.
     unsafe { ngx_current_msec }
 }
@@ -503,149 +486,15 @@ unsafe fn post(event: *mut ngx_event_t) {
     }
 }
 
-/// Counts as activity what has come or gone by just now.
-fn count(request: Request<'_>, record: &mut Record) {
-    let now = nginx_millis();
-    if record.stream.counted == now {
-        return;
-    }
-    record.stream.counted = now;
-    let Some(table) = record.stream.zone().and_then(|zone| zone.table(request.log())) else { return };
-    if let Some(watch) = &mut record.stream.watch {
-        // That it may be over by now, the timer finds.
-        table.touch_watched(watch, clock::now(&table));
-    }
-}
-
-/// The record of a request whose bytes count, if they do.
-fn counting<'r>(request: Request<'r>, from: ngx_uint_t) -> Option<&'r mut Record> {
-    let record = record::find(request)?;
-    let stream = &record.stream;
-    (stream.watch.is_some() && stream.counts >= from && stream.short_for() == 0).then_some(record)
-}
-
-/// The filter for what comes of a request's body.
-pub(crate) unsafe extern "C" fn body_comes(raw: *mut ngx_http_request_t, chain: *mut ngx_chain_t) -> ngx_int_t {
-    // SAFETY: nginx calls this with a live request, and with buffers that are whole.
-    unsafe {
-        let request = Request::new(raw);
-        fence(request.log(), (), || {
-            if request.is_main()
-                && has_bytes(chain)
-                && let Some(record) = counting(request, choice::CLIENT)
-            {
-                count(request, record);
-            }
-        });
-        NEXT_IN.map_or(ERROR, |next| next(raw, chain))
-    }
-}
-
-unsafe fn has_bytes(mut chain: *mut ngx_chain_t) -> bool {
-    // SAFETY: the links of a chain have buffers.
-    unsafe {
-        while let Some(link) = chain.as_ref() {
-            if (*link.buf).last > (*link.buf).pos {
-                return true;
-            }
-            chain = link.next;
-        }
-    }
-    false
-}
-
-/// The filter for what goes to the client, where that counts.
-pub(crate) unsafe extern "C" fn body_goes(raw: *mut ngx_http_request_t, chain: *mut ngx_chain_t) -> ngx_int_t {
-    // SAFETY: nginx calls this with a live request, which it does not end while it sends.
-    unsafe {
-        let request = Request::new((*raw).main);
-        let answer = NEXT_OUT.map_or(ERROR, |next| next(raw, chain));
-        fence(request.log(), (), || {
-            let Some(record) = counting(request, choice::BOTH) else { return };
-            let sent = (*(*request.raw()).connection).sent;
-            if record.stream.sent != sent {
-                record.stream.sent = sent;
-                count(request, record);
-            }
-        });
-        answer
-    }
-}
-
-/// The connection of a request turns into something else than HTTP: from here on what counts is seen
-/// where nginx receives it. `None` when nginx is out of memory.
-pub(crate) fn upgrade(request: Request<'_>, record: &mut Record) -> Option<()> {
-    let stream = &mut record.stream;
-    if stream.watch.is_none() || stream.counts == choice::OFF || !stream.upgraded.is_null() {
-        return Some(());
-    }
-    // SAFETY: the request is live; its upstream has answered, so that there is a connection to it, and
-    // buffers.
-    unsafe {
-        let raw = &mut *request.raw();
-        let (client, Some(upstream)) = (&mut *raw.connection, raw.upstream.as_mut()) else { return Some(()) };
-        // A response that says so from a cache, or from a service that is spoken to otherwise, is no upgrade.
-        let (true, Some(peer)) = (upstream.upgrade() != 0, upstream.peer.connection.as_mut()) else { return Some(()) };
-        let is_websocket = request.header(b"upgrade").is_some_and(|to| to.eq_ignore_ascii_case(b"websocket"));
-        let mut upgraded =
-            Upgraded { is_websocket, client: (client.recv, Frames::NEW), upstream: (peer.recv, Frames::NEW) };
-        // What came early was received before.
-        upgraded.client.1.feed(between((*raw.header_in).pos, (*raw.header_in).last));
-        upgraded.upstream.1.feed(between(upstream.buffer.pos, upstream.buffer.last));
-        stream.upgraded = in_pool(request.pool(), upgraded)?;
-        client.recv = Some(receive);
-        if stream.counts == choice::BOTH {
-            peer.recv = Some(receive);
-        }
-    }
-    Some(())
-}
-
-/// # Safety
-/// From `start` to `end` there must be bytes, for `'a`.
-unsafe fn between<'a>(start: *const u8, end: *const u8) -> &'a [u8] {
-    if start.is_null() || end <= start {
-        return &[];
-    }
-    // SAFETY: by this function's contract.
-    unsafe { std::slice::from_raw_parts(start, end.offset_from_unsigned(start)) }
-}
-
-/// Receives as nginx did before, and looks at what has come.
-unsafe extern "C" fn receive(connection: *mut ngx_connection_t, to: *mut u8, size: usize) -> isize {
-    // SAFETY: this was put on the two connections of an upgraded request, which have it as their `data`
-    // as long as they receive for it. nginx passes room for `size` bytes.
-    unsafe {
-        let request = Request::new((*connection).data.cast());
-        let is_client = (*request.raw()).connection == connection;
-        let Some(upgraded) = record::find(request).and_then(|record| record.stream.upgraded.as_mut()) else {
-            return ERROR;
-        };
-        let (before, frames) = if is_client { &mut upgraded.client } else { &mut upgraded.upstream };
-        let came = before.map_or(ERROR, |receive| receive(connection, to, size));
-        fence(request.log(), (), || {
-            let bytes = between(to, to.add(usize::try_from(came).unwrap_or(0)));
-            let is_use = !bytes.is_empty() && (!upgraded.is_websocket || frames.feed(bytes));
-            let from = if is_client { choice::CLIENT } else { choice::BOTH };
-            if let (true, Some(record)) = (is_use, counting(request, from)) {
-                count(request, record);
-            }
-        });
-        came
-    }
-}
-
 /// The request goes, and its memory with it.
 pub(crate) fn leave(stream: &mut Stream, was_cut: bool) {
     forget(stream);
     // SAFETY: the memory of a request lives until its pool is gone, and the connection longer.
     unsafe {
-        let Some(connection) = stream.request.as_ref().and_then(|request| request.connection.as_mut()) else { return };
-        let is_ours = connection.recv.is_some_and(|now| now as usize == receive as *const () as usize);
-        if let (Some(upgraded), true) = (stream.upgraded.as_ref(), is_ours) {
-            connection.recv = upgraded.client.0;
-        }
-        if was_cut && (*stream.request).stream.is_null() {
+        let Some(request) = stream.request.as_ref() else { return };
+        let Some(connection) = request.connection.as_mut() else { return };
+        activity::receive_as_before(connection, stream);
+        if was_cut && request.stream.is_null() {
             // By HTTP/3 that would say that nothing was done about the request, and that it may be sent again.
             connection.set_close(0);
         }
