@@ -103,6 +103,10 @@ fn who_follows_what_changes_is_told_of_each_session_or_that_it_cannot_be_told() 
     assert_eq!(table.changed_since(&mut seen, 1), Changed::Anything, "too many cuts to look through");
     let mut other = seen;
     let fresh = Table::private(&Config::new(1000)).unwrap();
+    // Whose policies have changed as often.
+    for idle in [1000, 500] {
+        fresh.set_policy("p", &Policy::new().idle(ms(idle)), at(0)).unwrap();
+    }
     assert_eq!(fresh.changed_since(&mut other, 100), Changed::Anything, "what was seen of another table");
 }
 
