@@ -326,7 +326,11 @@ impl Site {
         let mut nginx = Nginx { child: self.spawn(), site: self, daemon: None };
         eventually("nginx is in the background", || nginx.child.try_wait().unwrap().is_some());
         nginx.wait_until_it_answers();
-        nginx.daemon = nginx.pid_in_file();
+        // It listens before it writes down who it is.
+        eventually("its pid is in the file", || {
+            nginx.daemon = nginx.pid_in_file();
+            nginx.daemon.is_some()
+        });
         eventually("its workers are there", || nginx.workers().len() == 3);
         nginx
     }
