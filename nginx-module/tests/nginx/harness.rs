@@ -263,7 +263,7 @@ pub(crate) fn program() -> String {
     std::env::var("CURFEW_NGINX").unwrap_or("/usr/sbin/nginx".into())
 }
 
-fn is_root() -> bool {
+pub(crate) fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
 }
 

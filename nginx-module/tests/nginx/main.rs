@@ -15,4 +15,5 @@ mod open_app;
 mod open_http3;
 mod sessions;
 mod soak;
+mod tool;
 mod ways;

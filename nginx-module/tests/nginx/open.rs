@@ -65,7 +65,7 @@ impl Stage {
 
     /// A request that goes on, of which something has come back already.
     #[track_caller]
-    fn open(&self, path: &str, id: &str) -> BufReader<TcpStream> {
+    pub(crate) fn open(&self, path: &str, id: &str) -> BufReader<TcpStream> {
         let mut stream = self.send(path, id, "");
         let mut line = String::new();
         stream.read_line(&mut line).unwrap();
@@ -105,7 +105,7 @@ impl Stage {
 
 /// Waits until nginx closes the connection; says how much came.
 #[track_caller]
-fn ends(stream: &mut BufReader<TcpStream>) -> usize {
+pub(crate) fn ends(stream: &mut BufReader<TcpStream>) -> usize {
     let (mut all, mut piece) = (0, [0; 4096]);
     loop {
         match stream.read(&mut piece) {
