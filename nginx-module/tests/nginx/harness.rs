@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::sockopt::ReuseAddr;
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, getsockname, setsockopt, socket};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, connect, getsockname, setsockopt, socket};
 use nix::unistd::Pid;
 
 /// Longer than anything takes on a busy machine.
@@ -34,8 +34,8 @@ pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
 
 /// A port that the system gives to nobody else while this is there, and that nginx can listen on: two may
 /// have one address if both are ready to share it and at most one listens.
-struct Reserved {
-    port: u16,
+pub(crate) struct Reserved {
+    pub(crate) port: u16,
     _socket: OwnedFd,
 }
 
@@ -43,6 +43,21 @@ impl Reserved {
     fn new() -> Reserved {
         let socket = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
         setsockopt(&socket, ReuseAddr, &true).unwrap();
+        Reserved::bound(socket)
+    }
+
+    /// A port of UDP.
+    pub(crate) fn udp() -> Reserved {
+        let socket = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None).unwrap();
+        let reserved = Reserved::bound(socket);
+        // Ready to share only after it was bound, or another one that binds like this might be given the same.
+        setsockopt(&reserved._socket, ReuseAddr, &true).unwrap();
+        // With a peer, which never says anything, nothing that is meant for nginx comes to it.
+        connect(reserved._socket.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, reserved.port)).unwrap();
+        reserved
+    }
+
+    fn bound(socket: OwnedFd) -> Reserved {
         bind(socket.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, 0)).unwrap();
         Reserved { port: getsockname::<SockaddrIn>(socket.as_raw_fd()).unwrap().port(), _socket: socket }
     }
@@ -248,7 +263,7 @@ pub(crate) fn program() -> String {
     std::env::var("CURFEW_NGINX").unwrap_or("/usr/sbin/nginx".into())
 }
 
-fn is_root() -> bool {
+pub(crate) fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
 }
 

@@ -15,13 +15,13 @@ use crate::open_app::OpenApp;
 use crate::sessions::site;
 
 /// An nginx in front of both applications.
-struct Stage {
-    nginx: Nginx,
-    app: OpenApp,
+pub(crate) struct Stage {
+    pub(crate) nginx: Nginx,
+    pub(crate) app: OpenApp,
 }
 
 /// Locations that pass to the application with which things stay open.
-fn with_open(app: &OpenApp, policy: &str, more: &str) -> String {
+pub(crate) fn with_open(app: &OpenApp, policy: &str, more: &str) -> String {
     let pass = format!(
         "proxy_pass http://{}; proxy_http_version 1.1; proxy_buffering off; proxy_request_buffering off;
          client_max_body_size 0; proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection $http_connection;",
@@ -65,7 +65,7 @@ impl Stage {
 
     /// A request that goes on, of which something has come back already.
     #[track_caller]
-    fn open(&self, path: &str, id: &str) -> BufReader<TcpStream> {
+    pub(crate) fn open(&self, path: &str, id: &str) -> BufReader<TcpStream> {
         let mut stream = self.send(path, id, "");
         let mut line = String::new();
         stream.read_line(&mut line).unwrap();
@@ -84,7 +84,7 @@ impl Stage {
     }
 
     /// What the log says of how a request ended, once it is there.
-    fn logged(&self, path: &str) -> String {
+    pub(crate) fn logged(&self, path: &str) -> String {
         let mut line = String::new();
         eventually(&format!("{path} is in the log"), || {
             let log = self.nginx.log("access.log");
@@ -95,7 +95,7 @@ impl Stage {
     }
 
     /// Nothing is left of what was open, and nobody is alarmed.
-    fn is_clean(&self) {
+    pub(crate) fn is_clean(&self) {
         eventually("the application is left alone", || self.app.open.load(Ordering::Relaxed) == 0);
         let log = self.nginx.error_log();
         let alarms: Vec<_> = log.lines().filter(|line| line.contains("[alert]") || line.contains("[crit]")).collect();
@@ -105,7 +105,7 @@ impl Stage {
 
 /// Waits until nginx closes the connection; says how much came.
 #[track_caller]
-fn ends(stream: &mut BufReader<TcpStream>) -> usize {
+pub(crate) fn ends(stream: &mut BufReader<TcpStream>) -> usize {
     let (mut all, mut piece) = (0, [0; 4096]);
     loop {
         match stream.read(&mut piece) {
@@ -149,7 +149,7 @@ fn is_there<T>(result: Result<T, Error>) -> bool {
 
 /// For longer than the idle timeout of two seconds, again and again does something; says whether the
 /// session is alive then. `None` when this machine was too slow to tell.
-fn lives_by(stage: &Stage, mut step: impl FnMut()) -> Option<bool> {
+pub(crate) fn lives_by(stage: &Stage, mut step: impl FnMut()) -> Option<bool> {
     let (began, mut last) = (Instant::now(), Instant::now());
     while began.elapsed() < Duration::from_secs(5) {
         step();
@@ -163,7 +163,7 @@ fn lives_by(stage: &Stage, mut step: impl FnMut()) -> Option<bool> {
 }
 
 /// Asks without use.
-const LOOK: &str = "location /look { curfew_activity 0; proxy_pass http://$APP; }";
+pub(crate) const LOOK: &str = "location /look { curfew_activity 0; proxy_pass http://$APP; }";
 
 #[test]
 fn whatever_is_open_ends_when_its_user_logs_out_and_others_go_on() {
@@ -646,7 +646,7 @@ fn another_program_ends_all_that_a_user_has_open_though_workers_are_killed() {
     });
 }
 
-fn sockets_of(pid: i32) -> usize {
+pub(crate) fn sockets_of(pid: i32) -> usize {
     let entries = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
     entries
         .filter(|entry| std::fs::read_link(entry.path()).is_ok_and(|to| to.to_string_lossy().starts_with("socket:")))

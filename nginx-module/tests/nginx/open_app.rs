@@ -86,13 +86,19 @@ fn serve(stream: TcpStream, stop: &AtomicBool) -> std::io::Result<()> {
         }
     } else if path.starts_with("/upload") {
         // Not before all of it is there, which may be never.
-        std::io::copy(&mut reader, &mut std::io::sink())?;
+        let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: ")?.parse().ok());
+        let came = std::io::copy(&mut reader.take(length.unwrap_or(u64::MAX)), &mut std::io::sink())?;
+        if length == Some(came) {
+            let body = format!("{came} bytes");
+            let head = format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", body.len());
+            stream.write_all((head + &body).as_bytes())?;
+        }
     } else if path.starts_with("/late") {
         std::thread::sleep(Duration::from_millis(1500));
         stream.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 4\r\n\r\nlate")?;
     } else {
-        // Never answered: until the other side goes away.
-        reader.read_exact(&mut [0])?;
+        // Never answered: until the other side goes away. By HTTP/3 a body may come that has nothing in it.
+        std::io::copy(&mut reader, &mut std::io::sink())?;
     }
     Ok(())
 }
