@@ -167,9 +167,15 @@ fn of_an_http_3_connection_only_the_streams_of_a_session_that_was_not_used_end()
     if !has_http_3() {
         return;
     }
-    let (stage, quic) = start_with("idle=3s", "", with_small);
+    let (stage, quic) = start_with("idle=6s", "", with_small);
     write_small(&stage.nginx.site);
     only_the_streams_of_a_session_end(&stage, &quic, "IDLE_EXPIRED", |_| ());
+}
+
+/// After a reload, what a client says on an old connection may come to a new worker, which does not know it;
+/// that it closes the connection, too. The old one then waits for the idle timeout of QUIC.
+fn with_short_quiet(http: String, _: SocketAddr) -> String {
+    http.replace("curfew_policy long", "keepalive_timeout 10s; curfew_policy long")
 }
 
 fn region_of(path: &Path) -> Table {
@@ -259,7 +265,7 @@ fn what_an_old_worker_has_open_by_http_3_ends_with_its_session_after_a_reload() 
     if !has_http_3() {
         return;
     }
-    let (stage, quic) = start("idle=15m", "");
+    let (stage, quic) = start_with("idle=15m", "", with_short_quiet);
     let client = quic.connect();
     assert_eq!(client.get("/login?sid=abc", "").status, 200);
     let mut streams = ["/slow/large", "/events"].map(|path| client.send(path, "abc"));
@@ -306,10 +312,8 @@ fn much_is_open_by_http_3_and_ends_in_every_state_of_a_request() {
              location /kept {{ proxy_pass http://{app}/upload; client_max_body_size 0; }}
              location = /admin"
         );
-        // After a reload, what a client says on an old connection may come to a new worker, which does not know
-        // it; that it closes the connection, too. The old one then waits for the idle timeout of QUIC.
-        let more = "proxy_cache_path $FOLDER/cache keys_zone=cache:1m; keepalive_timeout 10s; curfew_policy long";
-        http.replace("location = /admin", &states).replace("curfew_policy long", more)
+        let more = "proxy_cache_path $FOLDER/cache keys_zone=cache:1m; curfew_policy long";
+        with_short_quiet(http.replace("location = /admin", &states).replace("curfew_policy long", more), app)
     });
     for round in 0..3 {
         let clients: Vec<_> = (0..4).map(|_| quic.connect()).collect();
