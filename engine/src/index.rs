@@ -8,6 +8,11 @@
 //! zero. Taking something out lowers the counters again, so there are no tombstones and nothing is
 //! ever rehashed. A counter that reaches 255 stays there until the shard is rebuilt.
 //!
+//! Within its group a digest has a favourite place, which it takes if that is free. A reader asks for the
+//! memory of what is there before it has read the group, so that both are on their way at once. With half
+//! of the places taken that is right for half of what comes, with nine of ten for one in ten; a table that
+//! was filled from empty and not changed since has 55 of 100 there even so.
+//!
 //! Readers take no lock. Counters are raised before the tag is set, and things do not move, so a
 //! reader finds everything that was there when it came. A tag that matches is a hint: the reader
 //! compares the whole digest.
@@ -58,11 +63,23 @@ pub(crate) fn places_of(group: &[Word; 2], hash: u64) -> u32 {
     places(group[0].load(Ordering::Acquire), group[1].load(Ordering::Acquire), tag(hash))
 }
 
+/// The place of a group that a digest takes if it is free. Its bits choose nothing else.
+#[inline]
+fn favourite_place(hash: u64) -> usize {
+    (hash >> 24 & 0xff) as usize * GROUP >> 8
+}
+
 impl Index {
     /// The group where the search for a digest begins: from its high half.
     #[inline]
     pub(crate) fn home(&self, hash: u64) -> usize {
         (((hash >> 32) * self.groups as u64) >> 32) as usize
+    }
+
+    /// The position that a digest has if it was free when it came: known before its group has been looked at.
+    #[inline]
+    pub(crate) fn favourite(&self, hash: u64) -> usize {
+        self.home(hash) * GROUP + favourite_place(hash)
     }
 
     #[inline]
@@ -106,12 +123,17 @@ impl Index {
         None
     }
 
-    /// The first empty position on the way of a digest. Under the shard's lock, like all below.
+    /// The first empty position on the way of a digest, its favourite place before others of a group. Under the
+    /// shard's lock, like all below.
     pub(crate) fn vacancy(&self, region: &Region, hash: u64) -> Option<usize> {
         let mut group = self.home(hash);
         for _ in 0..self.groups {
             let low = matches(region.get(self.at + group * 2), 0);
             let high = matches(region.get(self.at + group * 2 + 1), 0) & !(0xff << COUNTER);
+            let favourite = favourite_place(hash);
+            if [low, high][favourite / 8] >> (favourite % 8 * 8) & 0x80 != 0 {
+                return Some(group * GROUP + favourite);
+            }
             if low != 0 {
                 return Some(group * GROUP + low.trailing_zeros() as usize / 8);
             }
@@ -241,5 +263,27 @@ mod tests {
                 assert_eq!(matches(word, byte), expected, "{word:x} {byte:x}");
             }
         }
+    }
+
+    #[cfg(not(loom))]
+    #[test]
+    fn a_digest_has_its_favourite_place_if_that_is_free_and_then_its_memory_can_be_asked_for_ahead() {
+        let region = crate::backing::private(&crate::backing::Config::new(4000)).unwrap();
+        let index = region.index(0);
+        let hashes = || (1..).map(|n: u64| n.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ n.rotate_left(29));
+        let mut in_favour = 0;
+        for hash in hashes().take(4000) {
+            let favourite = index.favourite(hash);
+            let free = index.tag_at(&region, favourite) == 0;
+            let position = index.vacancy(&region, hash).unwrap();
+            assert_eq!(position == favourite, free, "{hash:x}");
+            index.occupy(&region, position, hash);
+            in_favour += usize::from(free);
+        }
+        assert!(in_favour > 2000, "{in_favour} of 4000 in a table that was filled from empty");
+        let mut places: Vec<_> = hashes().take(4000).map(|hash| index.favourite(hash) % GROUP).collect();
+        places.sort_unstable();
+        places.dedup();
+        assert_eq!(places, (0..GROUP).collect::<Vec<_>>(), "every place is somebody's favourite");
     }
 }

@@ -120,6 +120,8 @@ impl Table {
 
     fn try_start(&self, key: Key, start: &Start, now: Tick) -> Result<Attempt, StartError> {
         let region = &self.region;
+        // It will be written, probably, and the lock is not free again before it has come.
+        region.prefetch_favourite(key);
         let shard = region.lock_shard(region.shard_of(key));
         let Newest { policy, since } = region.newest(start.policy.0).ok_or(StartError::UnknownPolicy)?;
         if start.token <= now {

@@ -232,6 +232,7 @@ impl Table {
 
     #[inline(always)]
     fn look(&self, key: Key, presented: Binding, now: Tick, counts: bool) -> Verdict {
+        self.region.prefetch_favourite(key);
         self.look_at(self.first_place(key), key, presented, now, counts)
     }
 
