@@ -557,8 +557,9 @@ impl Shard<'_> {
     pub(crate) fn alias(&self, slot: usize, subject: Subject, target: usize) {
         self.set(field::MOVING_SUBJECT, subject.0);
         self.set(field::MOVING, (slot - self.first()) as u64 + 1);
-        // Before the alias, so that `end_all`, which finds one, also finds it counted.
-        self.count(field::ROTATED);
+        // Before the alias, so that `end_all`, which finds one, also finds it counted. Release: who finds it
+        // counted also finds the new record.
+        self.region.publish(self.at(field::ROTATED), self.get(field::ROTATED).wrapping_add(1));
         self.region.alias(slot, target, self.region.control(target).generation());
     }
 

@@ -121,8 +121,12 @@ fn no_session_escapes_the_end_of_all_by_a_rotation() {
             let table = table.clone();
             thread::spawn(move || table.rotate(key(1), key(2), ms(5), at(1)))
         };
-        table.end_all(&crate::Filter::default(), Cause::Revoked, at(1));
+        let end_all = {
+            let table = table.clone();
+            thread::spawn(move || table.end_all(&crate::Filter::default(), Cause::Revoked, at(1)))
+        };
         let rotated = rotate.join().unwrap();
+        end_all.join().unwrap();
         for id in [key(1), key(2)] {
             assert!(!is_active(table.peek(id, Binding::NONE, at(1))), "{rotated:?}");
         }

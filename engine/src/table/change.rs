@@ -148,7 +148,7 @@ impl Table {
     }
 
     fn rotations(&self) -> u64 {
-        let counted = |shard| self.region.get(self.region.layout.shard(shard) + field::ROTATED);
+        let counted = |shard| self.region.load(self.region.layout.shard(shard) + field::ROTATED);
         (0..self.region.layout.shards).map(counted).fold(0, u64::wrapping_add)
     }
 
