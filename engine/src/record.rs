@@ -474,7 +474,7 @@ impl Region {
         fence(Ordering::Release);
         self.set(self.field(slot, at::KEY), birth.key.0[0]);
         self.set(self.field(slot, at::KEY + 1), birth.key.0[1]);
-        self.set(self.field(slot, at::LAST), tag(control) << TICK_BITS | birth.last.as_millis());
+        self.replace(self.field(slot, at::LAST), tag(control) << TICK_BITS | birth.last.as_millis());
         self.set(self.field(slot, at::START), birth.start.as_millis());
         self.set(self.field(slot, at::LIMIT), limit);
         self.set(self.field(slot, at::BINDING), binding);

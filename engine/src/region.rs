@@ -241,6 +241,19 @@ impl Region {
         word.compare_exchange(from, to, Ordering::Release, Ordering::Acquire)
     }
 
+    /// Stores a word that others exchange without a lock, so that no exchange they have begun succeeds.
+    ///
+    /// Under loom it is an exchange itself. Nothing comes between the store that an exchange has read and its own,
+    /// so this store comes after both; loom does not know the second part, and would let readers find that of the
+    /// exchange later on.
+    #[inline]
+    pub(crate) fn replace(&self, at: usize, value: u64) {
+        #[cfg(not(loom))]
+        self.set(at, value);
+        #[cfg(loom)]
+        self.word(at).swap(value, Ordering::Relaxed);
+    }
+
     /// Sets bits of a word that others change without a lock, after everything that was written
     /// before; what it was.
     #[inline]

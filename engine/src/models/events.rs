@@ -1,7 +1,5 @@
 //! A reader of events against their writers.
 
-use loom::thread;
-
 use super::*;
 use crate::Cause;
 
@@ -27,9 +25,14 @@ fn a_reader_that_is_overrun_gets_whole_events_and_the_number_of_those_it_missed(
         for number in 1..=15 {
             table.region.emit(&event(number), number);
         }
-        let reader = {
-            let table = table.clone();
-            thread::spawn(move || {
+        race(
+            &table,
+            |table| {
+                for number in 16..=17 {
+                    table.region.emit(&event(number), number);
+                }
+            },
+            |table| {
                 let mut reader = table.events_from(0);
                 let mut seen = 0;
                 for found in reader.by_ref().take(1) {
@@ -37,29 +40,40 @@ fn a_reader_that_is_overrun_gets_whole_events_and_the_number_of_those_it_missed(
                     seen += 1;
                 }
                 assert_eq!(reader.cursor(), seen + reader.missed());
-            })
-        };
-        for number in 16..=17 {
-            table.region.emit(&event(number), number);
-        }
-        reader.join().unwrap();
+            },
+        );
+    });
+}
+
+/// Catches an event that is read before it is written: the first of a region, whose number is that of zeroes, too.
+#[test]
+fn the_first_event_is_read_whole_or_not_at_all() {
+    explore(6, || {
+        let (table, _) = table();
+        race(
+            &table,
+            |table| table.region.emit(&event(1), 1),
+            |table| assert!(table.events().all(|found| found == event(1))),
+        );
+        assert_eq!(table.events().count(), 1);
     });
 }
 
 /// Catches two writers that take one place, and an event that is seen before it is whole.
 #[test]
 fn events_of_two_processes_come_one_after_the_other_and_whole() {
-    explore(2, || {
+    explore(6, || {
         let (table, _) = table();
-        let other = {
-            let table = process(&table, 1);
-            thread::spawn(move || table.region.emit(&event(1), 1))
-        };
-        table.region.emit(&event(2), 2);
-        for found in table.events() {
-            assert_eq!(found, event(found.at.as_millis()));
-        }
-        other.join().unwrap();
+        race_of_processes(
+            &table,
+            |table| {
+                table.region.emit(&event(2), 2);
+                for found in table.events() {
+                    assert_eq!(found, event(found.at.as_millis()));
+                }
+            },
+            |table| table.region.emit(&event(1), 1),
+        );
         let mut seen: Vec<_> = table.events().collect();
         seen.sort_by_key(|event| event.at);
         assert_eq!(seen, [event(1), event(2)]);

@@ -1,7 +1,5 @@
 //! Policies that change while sessions live under them.
 
-use loom::thread;
-
 use super::*;
 use crate::GraceMode;
 
@@ -12,13 +10,15 @@ fn a_touch_against_a_change_of_the_policy() {
     explore(3, || {
         let (table, policy) = table();
         table.start(key(1), &Start::under(policy), at(0)).unwrap();
-        let touch = {
-            let table = table.clone();
-            thread::spawn(move || table.touch(key(1), Binding::NONE, at(20)))
-        };
-        table.set_policy("p", &Policy::new().idle(ms(1000)).lifetime(ms(30)), at(20)).unwrap();
-        while table.advance(at(20), 100).more {}
-        assert!(!is_active(touch.join().unwrap()));
+        let ((), touched) = race(
+            &table,
+            |table| {
+                table.set_policy("p", &Policy::new().idle(ms(1000)).lifetime(ms(30)), at(20)).unwrap();
+                while table.advance(at(20), 100).more {}
+            },
+            |table| table.touch(key(1), Binding::NONE, at(20)),
+        );
+        assert!(!is_active(touched));
         assert!(!is_active(table.peek(key(1), Binding::NONE, at(20))));
         assert_eq!(ends(&table).iter().map(|event| event.at).collect::<Vec<_>>(), [at(10)]);
     });
@@ -28,7 +28,7 @@ fn a_touch_against_a_change_of_the_policy() {
 /// which looked at the sessions, has marked.
 #[test]
 fn whoever_forgets_an_older_version_sees_what_was_ended_under_it() {
-    explore(2, || {
+    explore(3, || {
         let (table, policy) = table();
         table.set_policy("p", &Policy::new().idle(ms(1000)), at(0)).unwrap();
         while table.advance(at(0), 100).more {}
@@ -36,14 +36,15 @@ fn whoever_forgets_an_older_version_sees_what_was_ended_under_it() {
         // It has ended at 10, and the timer does not know.
         table.set_policy("p", &Policy::new().idle(ms(10)), at(0)).unwrap();
         table.set_policy("p", &Policy::new().idle(ms(2000)), at(20)).unwrap();
-        let other = {
-            let table = table.clone();
-            thread::spawn(move || table.advance(at(20), 100))
-        };
-        table.advance(at(20), 100);
-        let verdict = table.peek(key(1), Binding::NONE, at(20));
+        let (verdict, _) = race(
+            &table,
+            |table| {
+                table.advance(at(20), 100);
+                table.peek(key(1), Binding::NONE, at(20))
+            },
+            |table| table.advance(at(20), 100),
+        );
         assert!(!is_active(verdict), "{verdict:?}");
-        other.join().unwrap();
     });
 }
 
@@ -55,15 +56,16 @@ fn a_policy_is_read_whole_while_its_versions_are_reused() {
         let version = |number: u64| Policy::new().idle(ms(number)).lifetime(ms(number));
         table.set_policy("p", &version(100), at(0)).unwrap();
         while table.advance(at(0), 100).more {}
-        let reader = {
-            let table = table.clone();
-            thread::spawn(move || table.policy(policy).unwrap())
-        };
-        for number in 101..105 {
-            table.set_policy("p", &version(number), at(0)).unwrap();
-            while table.advance(at(0), 100).more {}
-        }
-        let read = reader.join().unwrap();
+        let ((), read) = race(
+            &table,
+            move |table| {
+                for number in 101..105 {
+                    table.set_policy("p", &version(number), at(0)).unwrap();
+                    while table.advance(at(0), 100).more {}
+                }
+            },
+            move |table| table.policy(policy).unwrap(),
+        );
         assert_eq!(read.idle, read.lifetime, "{read:?}");
     });
 }
@@ -76,15 +78,17 @@ fn a_touch_reads_a_whole_policy_while_its_versions_are_reused() {
         let version = |number: u64| Policy::new().idle(ms(number)).lifetime(ms(number));
         table.set_policy("p", &version(100), at(0)).unwrap();
         while table.advance(at(0), 100).more {}
-        let reader = {
-            let table = table.clone();
-            thread::spawn(move || table.region.only_limits(policy.0))
-        };
-        for number in 101..105 {
-            table.set_policy("p", &version(number), at(0)).unwrap();
-            while table.advance(at(0), 100).more {}
-        }
-        if let Some(read) = reader.join().unwrap() {
+        let ((), read) = race(
+            &table,
+            move |table| {
+                for number in 101..105 {
+                    table.set_policy("p", &version(number), at(0)).unwrap();
+                    while table.advance(at(0), 100).more {}
+                }
+            },
+            move |table| table.region.only_limits(policy.0),
+        );
+        if let Some(read) = read {
             assert_eq!(read.idle, read.lifetime, "{read:?}");
         }
     });
@@ -99,12 +103,11 @@ fn a_peek_against_a_change_of_the_policy_that_is_swept_and_forgotten_meanwhile()
         let session = key(1);
         table.start(session, &Start::under(policy), at(0)).unwrap();
         table.set_policy("p", &Policy::new().idle(ms(1000)).lifetime(ms(2000)), at(20)).unwrap();
-        let peek = {
-            let table = table.clone();
-            thread::spawn(move || table.peek(session, Binding::NONE, at(20)))
-        };
-        while table.advance(at(20), 100).more {}
-        let verdict = peek.join().unwrap();
+        let ((), verdict) = race(
+            &table,
+            |table| while table.advance(at(20), 100).more {},
+            move |table| table.peek(session, Binding::NONE, at(20)),
+        );
         assert!(!is_active(verdict), "over since 10, and {verdict:?}");
     });
 }
@@ -115,7 +118,8 @@ fn a_peek_against_a_version_that_takes_the_place_of_the_oldest() {
     explore(3, || {
         let (table, _) = table();
         let retain = Retain::UntilHardLimit;
-        let version = |idle, grace| Policy::new().idle(ms(idle)).grace(ms(grace), GraceMode::Resume).retain(retain);
+        let version =
+            move |idle, grace| Policy::new().idle(ms(idle)).grace(ms(grace), GraceMode::Resume).retain(retain);
         let policy = table.set_policy("versions", &version(1000, 0), Tick::ZERO).unwrap();
         let session = key(1);
         table.start(session, &Start::under(policy), at(0)).unwrap();
@@ -123,15 +127,16 @@ fn a_peek_against_a_version_that_takes_the_place_of_the_oldest() {
             table.set_policy("versions", &version(1001 + n as u64, 0), at(now)).unwrap();
         }
         table.region.lock_shard(0).sweep(at(60), 100);
-        let peek = {
-            let table = table.clone();
-            thread::spawn(move || table.peek(session, Binding::NONE, at(60)))
-        };
-        // Forgets the older versions; then the new one takes the place of the oldest. No version
-        // ends the session before 1000; with the new idle and the old grace it would end at 5.
-        table.advance(at(60), 0);
-        table.set_policy("versions", &version(5, 1000), at(60)).unwrap();
-        let verdict = peek.join().unwrap();
+        let ((), verdict) = race(
+            &table,
+            move |table| {
+                // Forgets the older versions; then the new one takes the place of the oldest. No version
+                // ends the session before 1000; with the new idle and the old grace it would end at 5.
+                table.advance(at(60), 0);
+                table.set_policy("versions", &version(5, 1000), at(60)).unwrap();
+            },
+            move |table| table.peek(session, Binding::NONE, at(60)),
+        );
         assert!(matches!(verdict, Verdict::Active(_) | Verdict::Grace(_)), "{verdict:?}");
     });
 }

@@ -1,10 +1,9 @@
 //! What a reader makes of a record that is written meanwhile: first on the record alone, where every
 //! interleaving can be looked at, then through the verbs.
 
-use loom::thread;
-
 use super::*;
 use crate::record::{Birth, Kind, Moved, View};
+use crate::region::Region;
 use crate::table::touch::Located;
 use crate::{Cause, End};
 
@@ -28,15 +27,10 @@ fn is_of(view: &View, number: u64) -> bool {
 }
 
 /// Reads record 0 while `write` goes on with it, which belongs to session 1.
-fn while_it_is_written(write: impl Fn(&crate::region::Region), look: impl Fn(Option<View>) + Copy + Send + 'static) {
+fn while_it_is_written(write: fn(&Region), look: fn(Option<View>)) {
     let (table, _) = table();
     table.region.begin(0, &birth(1));
-    let reader = {
-        let table = table.clone();
-        thread::spawn(move || look(table.region.view(0)))
-    };
-    write(&table.region);
-    reader.join().unwrap();
+    race(&table, move |table| write(&table.region), move |table| look(table.region.view(0)));
 }
 
 /// Catches a reader that takes the words of one session for those of another.
@@ -53,11 +47,33 @@ fn a_view_is_of_one_session() {
     });
 }
 
+/// Catches a glance that takes the words of the next session of its record for those of the one it came for.
+#[test]
+fn a_glance_is_of_one_session() {
+    explore(3, || {
+        let (table, _) = table();
+        table.region.begin(0, &birth(1));
+        race(
+            &table,
+            |table| {
+                table.region.free(0);
+                table.region.begin(0, &birth(2));
+            },
+            |table| {
+                let held = table.region.held(0, Key([1, 1]));
+                let Some(seen) = held.and_then(|held| table.region.glance(held)) else { return };
+                let life = seen.life();
+                assert_eq!((life.start, life.last, life.token, seen.binding()), (1, 1, 1001, Binding(1)));
+            },
+        );
+    });
+}
+
 /// Catches a reader that takes the tick until which a record is kept for a binding, or a binding
 /// for that tick.
 #[test]
 fn a_view_has_a_binding_or_the_time_until_which_the_record_is_kept() {
-    explore(3, || {
+    explore(6, || {
         while_it_is_written(
             |region| {
                 region.mark(0, End { cause: Cause::Logout, at: at(5) });
@@ -101,13 +117,14 @@ fn a_reader_of_a_record_that_is_reused_sees_one_session() {
         let (table, policy) = table();
         let bound = Start::under(policy).bound_to(Binding(7));
         table.start(key(1), &bound, at(0)).unwrap();
-        let touch = {
-            let table = table.clone();
-            thread::spawn(move || table.touch(key(1), Binding::NONE, at(1)))
-        };
-        table.end(key(1), Cause::Logout, at(1)).unwrap();
-        table.start(key(2), &Start::under(policy), at(1)).unwrap();
-        let verdict = touch.join().unwrap();
+        let ((), verdict) = race(
+            &table,
+            move |table| {
+                table.end(key(1), Cause::Logout, at(1)).unwrap();
+                table.start(key(2), &Start::under(policy), at(1)).unwrap();
+            },
+            |table| table.touch(key(1), Binding::NONE, at(1)),
+        );
         assert!(matches!(verdict, Verdict::Mismatch(_) | Verdict::Ended(_) | Verdict::Unknown), "{verdict:?}");
     });
 }
@@ -121,13 +138,14 @@ fn a_reader_of_a_session_that_begins_sees_all_of_it() {
         // The same tag, group and record.
         let (old, new) = (Key([0x100 | 7, 1]), Key([0x200 | 7, 2]));
         table.start(old, &Start::under(policy), at(0)).unwrap();
-        let touch = {
-            let table = table.clone();
-            thread::spawn(move || table.touch(new, Binding::NONE, at(1)))
-        };
-        table.end(old, Cause::Logout, at(1)).unwrap();
-        table.start(new, &Start::under(policy).bound_to(Binding(7)), at(1)).unwrap();
-        let verdict = touch.join().unwrap();
+        let ((), verdict) = race(
+            &table,
+            move |table| {
+                table.end(old, Cause::Logout, at(1)).unwrap();
+                table.start(new, &Start::under(policy).bound_to(Binding(7)), at(1)).unwrap();
+            },
+            move |table| table.touch(new, Binding::NONE, at(1)),
+        );
         assert!(matches!(verdict, Verdict::Mismatch(_) | Verdict::Unknown), "{verdict:?}");
     });
 }
@@ -140,12 +158,11 @@ fn what_becomes_of_the_binding_of_an_ended_session_is_not_taken_for_a_binding() 
         let policy = Policy::new().idle(ms(10)).retain(Retain::For(ms(1000)));
         let policy = table.set_policy("kept", &policy, Tick::ZERO).unwrap();
         table.start(key(1), &Start::under(policy).bound_to(Binding(7)), at(0)).unwrap();
-        let touch = {
-            let table = table.clone();
-            thread::spawn(move || table.touch(key(1), Binding(7), at(8)))
-        };
-        table.end(key(1), Cause::Logout, at(8)).unwrap();
-        let verdict = touch.join().unwrap();
+        let ((), verdict) = race(
+            &table,
+            |table| table.end(key(1), Cause::Logout, at(8)).unwrap(),
+            |table| table.touch(key(1), Binding(7), at(8)),
+        );
         assert!(matches!(verdict, Verdict::Active(_) | Verdict::Ended(_)), "{verdict:?}");
     });
 }
@@ -153,18 +170,17 @@ fn what_becomes_of_the_binding_of_an_ended_session_is_not_taken_for_a_binding() 
 /// Catches a mixture of old and new terms that lets a session live longer than either.
 #[test]
 fn a_touch_against_a_reauthentication_whose_token_expires_sooner() {
-    explore(3, || {
+    explore(6, || {
         let (table, _) = table();
         let policy = Policy::new().lifetime(ms(10)).retain(Retain::UntilHardLimit);
         let policy = table.set_policy("lifetime", &policy, Tick::ZERO).unwrap();
         table.start(key(1), &Start::under(policy).until(at(100)), at(0)).unwrap();
-        let touch = {
-            let table = table.clone();
+        let (renewed, verdict) = race(
+            &table,
+            |table| table.reauthenticate(key(1), Some(at(10)), at(9)),
             // At 11 the old terms are over (lifetime) and so are the new ones (token).
-            thread::spawn(move || table.touch(key(1), Binding::NONE, at(11)))
-        };
-        let renewed = table.reauthenticate(key(1), Some(at(10)), at(9));
-        let verdict = touch.join().unwrap();
+            |table| table.touch(key(1), Binding::NONE, at(11)),
+        );
         assert!(!is_active(verdict), "{verdict:?} {renewed:?}");
     });
 }
@@ -173,17 +189,18 @@ fn a_touch_against_a_reauthentication_whose_token_expires_sooner() {
 /// has set: by a clock that is ahead, both what was before and what is after it are over.
 #[test]
 fn a_peek_against_a_reauthentication_and_a_touch_by_a_clock_that_lags() {
-    explore(3, || {
+    explore(6, || {
         let (table, policy) = table();
         table.start(key(1), &Start::under(policy).until(at(100)), at(0)).unwrap();
-        let peek = {
-            let table = table.clone();
+        let ((), verdict) = race(
+            &table,
+            |table| {
+                table.reauthenticate(key(1), Some(at(11)), at(1)).unwrap();
+                table.touch(key(1), Binding::NONE, at(10));
+            },
             // Idle since 0, at 12; and the new token expires at 11.
-            thread::spawn(move || table.peek(key(1), Binding::NONE, at(12)))
-        };
-        table.reauthenticate(key(1), Some(at(11)), at(1)).unwrap();
-        table.touch(key(1), Binding::NONE, at(10));
-        let verdict = peek.join().unwrap();
+            |table| table.peek(key(1), Binding::NONE, at(12)),
+        );
         assert!(!is_active(verdict), "{verdict:?}");
     });
 }
@@ -192,36 +209,38 @@ fn a_peek_against_a_reauthentication_and_a_touch_by_a_clock_that_lags() {
 #[test]
 fn a_session_that_has_begun_is_found_by_whoever_hears_of_it() {
     use loom::sync::atomic::{AtomicBool, Ordering};
-    explore(3, || {
+    explore(6, || {
         let (table, policy) = table();
         let told = Arc::new(AtomicBool::new(false));
-        let other = {
-            let (table, told) = (table.clone(), told.clone());
-            thread::spawn(move || {
-                let told = told.load(Ordering::Acquire);
+        let hears = told.clone();
+        race(
+            &table,
+            move |table| {
+                table.start(key(1), &Start::under(policy).bound_to(Binding(7)), at(0)).unwrap();
+                told.store(true, Ordering::Release);
+            },
+            move |table| {
+                let told = hears.load(Ordering::Acquire);
                 let verdict = table.touch(key(1), Binding(7), at(1));
                 assert!(is_active(verdict) || (!told && verdict == Verdict::Unknown), "{told}: {verdict:?}");
-            })
-        };
-        table.start(key(1), &Start::under(policy).bound_to(Binding(7)), at(0)).unwrap();
-        told.store(true, Ordering::Release);
-        other.join().unwrap();
+            },
+        );
     });
 }
 
 /// Catches a touch and a freeze that both succeed: an acknowledged touch that is ignored.
 #[test]
 fn of_a_touch_and_a_freeze_one_comes_first() {
-    explore(3, || {
+    explore(6, || {
         let (table, _) = table();
         table.region.begin(0, &birth(1));
         let view = table.region.view(0).unwrap();
-        let touch = {
-            let table = table.clone();
-            thread::spawn(move || table.region.move_last(0, &view, at(9)) == Moved::Done)
-        };
-        let frozen = table.region.freeze(0, &view);
-        assert!(frozen != touch.join().unwrap());
+        let (frozen, touched) = race(
+            &table,
+            move |table| table.region.freeze(0, &view),
+            move |table| table.region.move_last(0, &view, at(9)) == Moved::Done,
+        );
+        assert!(frozen != touched);
         assert_eq!(table.region.view(0).unwrap().life().last, if frozen { at(1) } else { at(9) });
     });
 }
@@ -236,9 +255,13 @@ fn a_touch_that_a_rotation_overtakes_is_handed_over_or_finds_the_alias() {
         table.start(key(2), &Start::under(policy), at(0)).unwrap();
         let (old, seen) = table.region.find(key(1)).unwrap();
         let (new, session) = table.region.find(key(2)).unwrap();
-        let touch = {
-            let table = table.clone();
-            thread::spawn(move || {
+        let ((), touched) = race(
+            &table,
+            move |table| {
+                table.region.alias(old, new, session.control.generation());
+                table.region.hand_over(old);
+            },
+            move |table| {
                 let done = table.region.move_last(old, &seen, at(9)) == Moved::Done;
                 if done {
                     let Located::Session(_, view, _) = table.region.locate(key(1), at(9)) else { panic!("it lives") };
@@ -247,11 +270,9 @@ fn a_touch_that_a_rotation_overtakes_is_handed_over_or_finds_the_alias() {
                     assert_eq!(table.region.view(old).unwrap().control.kind(), Kind::Alias);
                 }
                 done
-            })
-        };
-        table.region.alias(old, new, session.control.generation());
-        table.region.hand_over(old);
-        if touch.join().unwrap() {
+            },
+        );
+        if touched {
             assert_eq!(table.region.view(new).unwrap().life().last, at(9));
         }
     });

@@ -1,7 +1,5 @@
 //! A session that gets a new id, while others use the old one.
 
-use loom::thread;
-
 use super::*;
 use crate::{Cause, RotateError};
 
@@ -11,17 +9,16 @@ fn a_touch_of_the_old_id_during_a_rotation_counts() {
     explore(3, || {
         let (table, policy) = table();
         table.start(key(1), &Start::under(policy), at(0)).unwrap();
-        let touch = {
-            let table = table.clone();
-            thread::spawn(move || {
+        race(
+            &table,
+            |table| table.rotate(key(1), key(2), ms(100), at(1)).unwrap(),
+            |table| {
                 let first = table.touch(key(1), Binding::NONE, at(9));
                 assert!(is_active(first), "{first:?}");
                 let second = table.peek(key(1), Binding::NONE, at(12));
                 assert!(is_active(second), "{second:?}");
-            })
-        };
-        table.rotate(key(1), key(2), ms(100), at(1)).unwrap();
-        touch.join().unwrap();
+            },
+        );
         let after = table.peek(key(2), Binding::NONE, at(18));
         assert!(is_active(after), "{after:?}");
         assert!(!is_active(table.peek(key(2), Binding::NONE, at(19))));
@@ -37,18 +34,19 @@ fn a_touch_through_an_alias_against_the_end_of_the_session() {
         let kept = table.set_policy("kept", &Policy::new().idle(ms(10)), Tick::ZERO).unwrap();
         table.start(key(1), &Start::under(kept), at(0)).unwrap();
         table.rotate(key(1), key(2), ms(100), at(1)).unwrap();
-        let touch = {
-            let table = table.clone();
-            thread::spawn(move || {
+        race(
+            &table,
+            |table| {
+                table.end(key(1), Cause::Logout, at(2)).unwrap();
+                let after = table.touch(key(1), Binding::NONE, at(2));
+                assert!(matches!(after, Verdict::Ended(end) if end.cause == Cause::Logout), "{after:?}");
+            },
+            |table| {
                 let first = table.touch(key(1), Binding::NONE, at(2));
                 let second = table.touch(key(1), Binding::NONE, at(2));
                 assert!(is_active(first) || matches!(second, Verdict::Ended(_)), "{first:?} then {second:?}");
-            })
-        };
-        table.end(key(1), Cause::Logout, at(2)).unwrap();
-        let after = table.touch(key(1), Binding::NONE, at(2));
-        assert!(matches!(after, Verdict::Ended(end) if end.cause == Cause::Logout), "{after:?}");
-        touch.join().unwrap();
+            },
+        );
     });
 }
 
@@ -58,12 +56,11 @@ fn a_reader_during_a_rotation_sees_the_subject_or_none() {
     explore(2, || {
         let (table, policy) = table();
         table.start(key(1), &Start::under(policy).of(ALICE), at(0)).unwrap();
-        let reader = {
-            let table = table.clone();
-            thread::spawn(move || table.region.find(key(1)).map(|(_, view)| view.subject()))
-        };
-        table.rotate(key(1), key(2), ms(5), at(1)).unwrap();
-        let subject = reader.join().unwrap();
+        let (_, subject) = race(
+            &table,
+            |table| table.rotate(key(1), key(2), ms(5), at(1)).unwrap(),
+            |table| table.region.find(key(1)).map(|(_, view)| view.subject()),
+        );
         assert!([Some(ALICE), Some(Subject::NONE)].contains(&subject), "{subject:?}");
     });
 }
@@ -76,13 +73,15 @@ fn a_rebuild_of_the_lists_during_a_rotation_leaves_the_old_record_out() {
         let (table, policy) = table();
         table.start(key(1), &Start::under(policy).of(ALICE), at(0)).unwrap();
         let (dying, heir) = (process(&table, 1), process(&table, 2));
-        let other = thread::spawn(move || {
-            std::mem::forget(dying.region.subjects(ALICE));
-            dying.region.owner.dies(dying.region.words());
-            drop(heir.region.subjects(ALICE));
-        });
-        table.rotate(key(1), key(2), ms(5), at(1)).unwrap();
-        other.join().unwrap();
+        race(
+            &table,
+            |table| table.rotate(key(1), key(2), ms(5), at(1)).unwrap(),
+            move |_| {
+                std::mem::forget(dying.region.subjects(ALICE));
+                dying.region.owner.dies(dying.region.words());
+                drop(heir.region.subjects(ALICE));
+            },
+        );
         table.check().unwrap();
     });
 }
@@ -90,15 +89,14 @@ fn a_rebuild_of_the_lists_during_a_rotation_leaves_the_old_record_out() {
 /// Catches a session that survives the revocation of its user because it gets a new id meanwhile.
 #[test]
 fn no_session_escapes_the_end_of_its_subject_by_a_rotation() {
-    explore(2, || {
+    explore(4, || {
         let (table, policy) = table();
         table.start(key(1), &Start::under(policy).of(ALICE), at(0)).unwrap();
-        let rotate = {
-            let table = table.clone();
-            thread::spawn(move || table.rotate(key(1), key(2), ms(5), at(1)))
-        };
-        table.end_subject(ALICE, Cause::Revoked, at(1));
-        let rotated = rotate.join().unwrap();
+        let (_, rotated) = race(
+            &table,
+            |table| table.end_subject(ALICE, Cause::Revoked, at(1)),
+            |table| table.rotate(key(1), key(2), ms(5), at(1)),
+        );
         assert!(matches!(rotated, Ok(_) | Err(RotateError::Unknown | RotateError::Ended(_))), "{rotated:?}");
         for id in [key(1), key(2)] {
             assert!(!is_active(table.peek(id, Binding::NONE, at(1))), "{rotated:?}");
@@ -117,16 +115,11 @@ fn no_session_escapes_the_end_of_all_by_a_rotation() {
         table.start(key(3), &Start::under(policy), at(0)).unwrap();
         table.start(key(1), &Start::under(policy), at(0)).unwrap();
         table.end(key(3), Cause::Logout, at(0)).unwrap();
-        let rotate = {
-            let table = table.clone();
-            thread::spawn(move || table.rotate(key(1), key(2), ms(5), at(1)))
-        };
-        let end_all = {
-            let table = table.clone();
-            thread::spawn(move || table.end_all(&crate::Filter::default(), Cause::Revoked, at(1)))
-        };
-        let rotated = rotate.join().unwrap();
-        end_all.join().unwrap();
+        let (_, rotated) = race(
+            &table,
+            |table| table.end_all(&crate::Filter::default(), Cause::Revoked, at(1)),
+            |table| table.rotate(key(1), key(2), ms(5), at(1)),
+        );
         for id in [key(1), key(2)] {
             assert!(!is_active(table.peek(id, Binding::NONE, at(1))), "{rotated:?}");
         }
@@ -139,12 +132,11 @@ fn an_end_of_the_old_id_during_a_rotation_ends_the_session() {
     explore(2, || {
         let (table, policy) = table();
         table.start(key(1), &Start::under(policy), at(0)).unwrap();
-        let rotate = {
-            let table = table.clone();
-            thread::spawn(move || table.rotate(key(1), key(2), ms(5), at(1)).is_ok())
-        };
-        table.end(key(1), Cause::Logout, at(1)).unwrap();
-        rotate.join().unwrap();
+        race(
+            &table,
+            |table| table.end(key(1), Cause::Logout, at(1)).unwrap(),
+            |table| table.rotate(key(1), key(2), ms(5), at(1)).is_ok(),
+        );
         for id in [key(1), key(2)] {
             assert!(!is_active(table.peek(id, Binding::NONE, at(1))));
         }
@@ -156,16 +148,15 @@ fn an_end_of_the_old_id_during_a_rotation_ends_the_session() {
 /// Catches two that wait for each other's shard.
 #[test]
 fn rotations_in_opposite_directions_between_two_shards_do_not_wait_for_each_other() {
-    explore(2, || {
+    explore(6, || {
         let (table, policy) = table_of_two_shards();
         table.start(key(1), &Start::under(policy), at(0)).unwrap();
         table.start(key(2), &Start::under(policy), at(0)).unwrap();
-        let other = {
-            let table = table.clone();
-            thread::spawn(move || table.rotate(key(1), key(4), ms(5), at(1)).unwrap())
-        };
-        table.rotate(key(2), key(3), ms(5), at(1)).unwrap();
-        other.join().unwrap();
+        race(
+            &table,
+            |table| table.rotate(key(2), key(3), ms(5), at(1)).unwrap(),
+            |table| table.rotate(key(1), key(4), ms(5), at(1)).unwrap(),
+        );
         for id in 1..=4 {
             assert!(is_active(table.peek(key(id), Binding::NONE, at(1))), "{id}");
         }

@@ -1,10 +1,8 @@
 //! Touches against the end of their session.
 
-use loom::sync::atomic::{AtomicBool, Ordering};
-use loom::thread;
-
 use super::*;
 use crate::{Cause, OnMismatch};
+use loom::sync::atomic::{AtomicBool, Ordering};
 
 /// A session as nearly all are, which a touch needs but a glance at.
 fn plain(policy: PolicyId) -> Start {
@@ -26,21 +24,24 @@ fn no_touch_brings_back_a_session_that_was_ended() {
         let kept = table.set_policy("kept", &Policy::new().idle(ms(10)), Tick::ZERO).unwrap();
         table.start(key(1), &Start::under(kept), at(0)).unwrap();
         let returned = Arc::new(AtomicBool::new(false));
-        let other = {
-            let (table, returned) = (table.clone(), returned.clone());
-            thread::spawn(move || {
+        let hears = returned.clone();
+        race(
+            &table,
+            move |table| {
+                table.end(key(1), Cause::Logout, at(5)).unwrap();
+                returned.store(true, Ordering::Release);
+                let after = table.touch(key(1), Binding::NONE, at(5));
+                let meant = |end: crate::End| end.cause == Cause::Logout && end.at == at(5);
+                assert!(matches!(after, Verdict::Ended(end) if meant(end)), "{after:?}");
+            },
+            move |table| {
                 let first = table.touch(key(1), Binding::NONE, at(5));
-                let surely = returned.load(Ordering::Acquire);
+                let surely = hears.load(Ordering::Acquire);
                 let second = table.touch(key(1), Binding::NONE, at(6));
                 let ended = matches!(second, Verdict::Ended(_));
                 assert!(ended || (is_active(first) && !surely), "{first:?}, {surely}, {second:?}");
-            })
-        };
-        table.end(key(1), Cause::Logout, at(5)).unwrap();
-        returned.store(true, Ordering::Release);
-        let after = table.touch(key(1), Binding::NONE, at(5));
-        assert!(matches!(after, Verdict::Ended(end) if end.cause == Cause::Logout && end.at == at(5)), "{after:?}");
-        other.join().unwrap();
+            },
+        );
         assert!(matches!(table.peek(key(1), Binding::NONE, at(6)), Verdict::Ended(_)));
         assert_eq!(ends(&table).len(), 1);
     });
@@ -64,14 +65,16 @@ fn against_expiry_and_reuse(start: fn(&Table, PolicyId) -> Start) {
         let (table, policy) = table();
         let start = start(&table, policy);
         table.start(key(1), &start, at(0)).unwrap();
-        let touch = {
-            let table = table.clone();
-            thread::spawn(move || table.touch(key(1), Binding::NONE, at(9)))
-        };
-        while table.advance(at(10), 10).more {}
-        let alive = is_active(table.peek(key(1), Binding::NONE, at(10)));
-        table.start(key(2), &start, at(10)).unwrap();
-        let verdict = touch.join().unwrap();
+        let (alive, verdict) = race(
+            &table,
+            move |table| {
+                while table.advance(at(10), 10).more {}
+                let alive = is_active(table.peek(key(1), Binding::NONE, at(10)));
+                table.start(key(2), &start, at(10)).unwrap();
+                alive
+            },
+            |table| table.touch(key(1), Binding::NONE, at(9)),
+        );
         let still = is_active(table.peek(key(1), Binding::NONE, at(10)));
         assert!(!is_active(verdict) || still, "an acknowledged touch is lost");
         assert!(is_active(verdict) || !alive || still);
@@ -98,13 +101,14 @@ fn that_was_held_up(start: fn(&Table, PolicyId) -> Start) {
         let (table, policy) = table();
         let start = start(&table, policy);
         table.start(key(1), &start, at(0)).unwrap();
-        let touch = {
-            let table = table.clone();
-            thread::spawn(move || table.touch(key(1), Binding::NONE, at(8)))
-        };
-        table.end(key(1), Cause::Logout, at(1)).unwrap();
-        table.start(key(2), &start, at(2)).unwrap();
-        touch.join().unwrap();
+        race(
+            &table,
+            move |table| {
+                table.end(key(1), Cause::Logout, at(1)).unwrap();
+                table.start(key(2), &start, at(2)).unwrap();
+            },
+            |table| table.touch(key(1), Binding::NONE, at(8)),
+        );
         let Verdict::Active(left) = table.peek(key(2), Binding::NONE, at(2)) else { panic!("it has begun") };
         assert_eq!(left.idle, ms(10));
         assert!(!is_active(table.peek(key(2), Binding::NONE, at(12))));
@@ -116,15 +120,14 @@ fn that_was_held_up(start: fn(&Table, PolicyId) -> Start) {
 /// Catches a touch that sets the last activity back.
 #[test]
 fn of_two_touches_the_later_counts() {
-    explore(3, || {
+    explore(6, || {
         let (table, policy) = table();
         table.start(key(1), &Start::under(policy), at(0)).unwrap();
-        let other = {
-            let table = table.clone();
-            thread::spawn(move || assert!(is_active(table.touch(key(1), Binding::NONE, at(4)))))
-        };
-        assert!(is_active(table.touch(key(1), Binding::NONE, at(9))));
-        other.join().unwrap();
+        race(
+            &table,
+            |table| assert!(is_active(table.touch(key(1), Binding::NONE, at(9)))),
+            |table| assert!(is_active(table.touch(key(1), Binding::NONE, at(4)))),
+        );
         assert!(is_active(table.peek(key(1), Binding::NONE, at(18))));
         assert!(!is_active(table.peek(key(1), Binding::NONE, at(19))));
     });
@@ -138,17 +141,16 @@ fn a_session_whose_time_has_come_for_one_clock_is_over_for_a_clock_that_lags() {
         let policy = Policy::new().idle(ms(10)).retain(Retain::For(ms(1000)));
         let policy = table.set_policy("kept", &policy, Tick::ZERO).unwrap();
         table.start(key(1), &Start::under(policy), at(0)).unwrap();
-        let other = {
-            let table = table.clone();
-            thread::spawn(move || {
+        let (_, touched) = race(
+            &table,
+            |table| table.advance(at(10), 10),
+            |table| {
                 let first = table.touch(key(1), Binding::NONE, at(8));
                 let second = table.touch(key(1), Binding::NONE, at(9));
                 assert!(is_active(first) || matches!(second, Verdict::Ended(_)), "{first:?} then {second:?}");
                 is_active(second)
-            })
-        };
-        table.advance(at(10), 10);
-        let touched = other.join().unwrap();
+            },
+        );
         assert_eq!(is_active(table.peek(key(1), Binding::NONE, at(9))), touched);
         assert_eq!(ends(&table).len(), usize::from(!touched));
     });

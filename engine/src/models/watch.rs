@@ -1,7 +1,5 @@
 //! Those who watch over what is open of a session.
 
-use loom::thread;
-
 use super::*;
 use crate::{Cause, Watch};
 
@@ -14,17 +12,16 @@ fn who_sees_that_something_has_changed_sees_the_end() {
         let kept = table.set_policy("kept", &Policy::new().idle(ms(10)), Tick::ZERO).unwrap();
         table.start(key(1), &Start::under(kept), at(0)).unwrap();
         let before = table.changes();
-        let watcher = {
-            let table = table.clone();
-            thread::spawn(move || {
+        race(
+            &table,
+            |table| table.end(key(1), Cause::Logout, at(5)).unwrap(),
+            move |table| {
                 let mut watch = Watch::new(key(1), Binding::NONE);
                 let has_changed = table.changes() != before;
                 let verdict = table.peek_watched(&mut watch, at(5));
                 assert!(!has_changed || matches!(verdict, Verdict::Ended(_)), "{verdict:?}");
-            })
-        };
-        table.end(key(1), Cause::Logout, at(5)).unwrap();
-        watcher.join().unwrap();
+            },
+        );
         assert_ne!(table.changes(), before);
     });
 }
@@ -35,9 +32,10 @@ fn a_watch_that_follows_a_rotation_misses_no_touch() {
     explore(3, || {
         let (table, policy) = table();
         table.start(key(1), &Start::under(policy), at(0)).unwrap();
-        let watcher = {
-            let table = table.clone();
-            thread::spawn(move || {
+        let (_, mut watch) = race(
+            &table,
+            |table| table.rotate(key(1), key(2), ms(100), at(1)).unwrap(),
+            |table| {
                 let mut watch = Watch::new(key(1), Binding::NONE);
                 let first = table.touch_watched(&mut watch, at(9));
                 assert!(is_active(first), "{first:?}");
@@ -46,10 +44,8 @@ fn a_watch_that_follows_a_rotation_misses_no_touch() {
                     assert!(is_active(later), "{later:?}");
                 }
                 watch
-            })
-        };
-        table.rotate(key(1), key(2), ms(100), at(1)).unwrap();
-        let mut watch = watcher.join().unwrap();
+            },
+        );
         assert!(is_active(table.peek_watched(&mut watch, at(18))));
         assert_eq!(watch.key(), key(2));
     });
@@ -62,19 +58,18 @@ fn a_watch_that_sees_a_rotation_has_followed_it_when_the_old_id_is_over() {
         let (table, policy) = table();
         table.start(key(1), &Start::under(policy), at(0)).unwrap();
         let before = table.changes();
-        let watcher = {
-            let table = table.clone();
-            thread::spawn(move || {
+        let (_, mut watch) = race(
+            &table,
+            |table| table.rotate(key(1), key(2), ms(1), at(1)).unwrap(),
+            move |table| {
                 let mut watch = Watch::new(key(1), Binding::NONE);
                 let has_changed = table.changes() != before;
                 let verdict = table.peek_watched(&mut watch, at(2));
                 assert!(is_active(verdict), "{verdict:?}");
                 assert!(!has_changed || watch.key() == key(2));
                 watch
-            })
-        };
-        table.rotate(key(1), key(2), ms(1), at(1)).unwrap();
-        let mut watch = watcher.join().unwrap();
+            },
+        );
         assert!(is_active(table.peek_watched(&mut watch, at(2))));
     });
 }
