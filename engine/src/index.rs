@@ -66,7 +66,7 @@ pub(crate) fn places_of(group: &[Word; 2], hash: u64) -> u32 {
 /// The place of a group that a digest takes if it is free. Its bits choose nothing else.
 #[inline]
 fn favourite_place(hash: u64) -> usize {
-    (hash >> 24 & 0xff) as usize * GROUP >> 8
+    ((hash >> 24 & 0xff) as usize * GROUP) >> 8
 }
 
 impl Index {
