@@ -84,7 +84,7 @@ fn an_end_whose_process_dies_after_the_mark_is_finished_by_one_heir() {
 /// Catches a lock that is lost with an heir who dies in turn.
 #[test]
 fn an_heir_that_dies_too_has_an_heir() {
-    explore(3, || {
+    explore(2, || {
         let (table, policy) = table();
         table.start(key(1), &Start::under(policy), at(0)).unwrap();
         let dead = process(&table, 2);

@@ -112,6 +112,24 @@ fn a_peek_against_a_change_of_the_policy_that_is_swept_and_forgotten_meanwhile()
     });
 }
 
+/// The same where the record is kept, so that its mark alone tells.
+#[test]
+fn a_peek_of_a_record_that_is_kept_against_a_change_that_is_swept_and_forgotten_meanwhile() {
+    explore(3, || {
+        let (table, _) = table();
+        let version = |idle| Policy::new().idle(ms(idle)).retain(Retain::For(ms(1000)));
+        let policy = table.set_policy("kept", &version(10), Tick::ZERO).unwrap();
+        table.start(key(1), &Start::under(policy), at(0)).unwrap();
+        table.set_policy("kept", &version(1000), at(20)).unwrap();
+        let ((), verdict) = race(
+            &table,
+            |table| while table.advance(at(20), 100).more {},
+            |table| table.peek(key(1), Binding::NONE, at(20)),
+        );
+        assert!(matches!(verdict, Verdict::Ended(_)), "over since 10, and {verdict:?}");
+    });
+}
+
 /// Catches an old version that is read while a new one is written over it.
 #[test]
 fn a_peek_against_a_version_that_takes_the_place_of_the_oldest() {
