@@ -48,22 +48,21 @@ fn whoever_forgets_an_older_version_sees_what_was_ended_under_it() {
     });
 }
 
+/// A version whose parts are alike, and nothing older is remembered.
+fn set_version(table: &Table, number: u64) {
+    table.set_policy("p", &Policy::new().idle(ms(number)).lifetime(ms(number)), at(0)).unwrap();
+    while table.advance(at(0), 100).more {}
+}
+
 /// Catches a policy that is half of one version and half of another.
 #[test]
 fn a_policy_is_read_whole_while_its_versions_are_reused() {
     explore(1, || {
         let (table, policy) = table();
-        let version = |number: u64| Policy::new().idle(ms(number)).lifetime(ms(number));
-        table.set_policy("p", &version(100), at(0)).unwrap();
-        while table.advance(at(0), 100).more {}
+        set_version(&table, 100);
         let ((), read) = race(
             &table,
-            move |table| {
-                for number in 101..105 {
-                    table.set_policy("p", &version(number), at(0)).unwrap();
-                    while table.advance(at(0), 100).more {}
-                }
-            },
+            |table| (101..105).for_each(|number| set_version(table, number)),
             move |table| table.policy(policy).unwrap(),
         );
         assert_eq!(read.idle, read.lifetime, "{read:?}");
@@ -75,17 +74,10 @@ fn a_policy_is_read_whole_while_its_versions_are_reused() {
 fn a_touch_reads_a_whole_policy_while_its_versions_are_reused() {
     explore(1, || {
         let (table, policy) = table();
-        let version = |number: u64| Policy::new().idle(ms(number)).lifetime(ms(number));
-        table.set_policy("p", &version(100), at(0)).unwrap();
-        while table.advance(at(0), 100).more {}
+        set_version(&table, 100);
         let ((), read) = race(
             &table,
-            move |table| {
-                for number in 101..105 {
-                    table.set_policy("p", &version(number), at(0)).unwrap();
-                    while table.advance(at(0), 100).more {}
-                }
-            },
+            |table| (101..105).for_each(|number| set_version(table, number)),
             move |table| table.region.only_limits(policy.0),
         );
         if let Some(read) = read {

@@ -2,7 +2,7 @@
 //! that wait, whoever ended the session and however.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -653,21 +653,24 @@ pub(crate) fn sockets_of(pid: i32) -> usize {
         .count()
 }
 
+/// Locations in which nginx waits in the middle of a request, each for something else.
+pub(crate) fn every_state(app: SocketAddr) -> String {
+    format!(
+        "location /threads {{ alias $FOLDER/html/; aio threads; output_buffers 1 4k; limit_rate 20k; }}
+         location /cached {{ proxy_pass http://{app}/hold; proxy_cache cache; proxy_cache_lock on;
+             proxy_cache_lock_timeout 60s; proxy_cache_key same; }}
+         location /mirrored {{ mirror /copy; proxy_pass http://{app}/events; proxy_buffering off; }}
+         location = /copy {{ internal; curfew off; proxy_pass http://{app}/hold; }}
+         location /limited {{ proxy_pass http://{app}/download; limit_rate 2k; }}"
+    )
+}
+
 #[test]
 fn much_is_open_and_ends_in_every_state_of_a_request() {
     let place = Site::new();
     let app = OpenApp::start();
     std::fs::write(place.path("html/large"), vec![b'x'; 1 << 20]).unwrap();
-    let states = format!(
-        "location /threads {{ alias $FOLDER/html/; aio threads; output_buffers 1 4k; limit_rate 20k; }}
-         location /cached {{ proxy_pass http://{open}/hold; proxy_cache cache; proxy_cache_lock on;
-             proxy_cache_lock_timeout 60s; proxy_cache_key same; }}
-         location /mirrored {{ mirror /copy; proxy_pass http://{open}/events; proxy_buffering off; }}
-         location = /copy {{ internal; curfew off; proxy_pass http://{open}/hold; }}
-         location /limited {{ proxy_pass http://{open}/download; limit_rate 2k; }}",
-        open = app.address
-    );
-    let http = with_open(&app, "idle=15m", &states).replace(
+    let http = with_open(&app, "idle=15m", &every_state(app.address)).replace(
         "server {",
         "proxy_cache_path $FOLDER/cache keys_zone=cache:1m; lingering_close always; lingering_time 1s;
          keepalive_timeout 0; server {",

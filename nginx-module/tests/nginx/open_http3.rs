@@ -10,7 +10,7 @@ use nix::sys::signal::Signal;
 
 use crate::harness::{Site, eventually};
 use crate::http3::{Client, INTERNAL_ERROR, Quic, code, has_http_3};
-use crate::open::{LOOK, Stage, lives_by, sockets_of, with_open};
+use crate::open::{LOOK, Stage, every_state, lives_by, sockets_of, with_open};
 use crate::open_app::OpenApp;
 
 /// Sessions that begin here have a policy of their own; and how many connections nginx has.
@@ -302,16 +302,8 @@ fn much_is_open_by_http_3_and_ends_in_every_state_of_a_request() {
         return;
     }
     let (stage, quic) = start_with("idle=15m", "", |http, app| {
-        let states = format!(
-            "location /threads {{ alias $FOLDER/html/; aio threads; output_buffers 1 4k; limit_rate 20k; }}
-             location /cached {{ proxy_pass http://{app}/hold; proxy_cache cache; proxy_cache_lock on;
-                 proxy_cache_lock_timeout 60s; proxy_cache_key same; }}
-             location /mirrored {{ mirror /copy; proxy_pass http://{app}/events; proxy_buffering off; }}
-             location = /copy {{ internal; curfew off; proxy_pass http://{app}/hold; }}
-             location /limited {{ proxy_pass http://{app}/download; limit_rate 2k; }}
-             location /kept {{ proxy_pass http://{app}/upload; client_max_body_size 0; }}
-             location = /admin"
-        );
+        let kept = format!("location /kept {{ proxy_pass http://{app}/upload; client_max_body_size 0; }}");
+        let states = format!("{} {kept} location = /admin", every_state(app));
         let more = "proxy_cache_path $FOLDER/cache keys_zone=cache:1m; curfew_policy long";
         with_short_quiet(http.replace("location = /admin", &states).replace("curfew_policy long", more), app)
     });
