@@ -42,7 +42,7 @@ fn run(region: &std::path::Path, file: &std::path::Path) -> Outcome {
     for id in ["alice's", "bob's"] {
         match table.touch(table.key(id.as_bytes()), Binding::NONE, restored.now) {
             Verdict::Active(left) => {
-                println!("{id} session has lasted {:?}, and ends in {:?} at most", left.age, left.lifetime)
+                println!("{id} session has lasted {:?}, and ends in {:?} at most", left.age(), left.lifetime())
             }
             Verdict::Ended(end) => println!("{id} session ended by its {}, at {:?}", end.cause.name(), end.at),
             other => println!("{id} session: {other:?}"),

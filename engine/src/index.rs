@@ -17,9 +17,8 @@
 //! reader finds everything that was there when it came. A tag that matches is a hint: the reader
 //! compares the whole digest.
 
-use crate::atomic::{Ordering, Word};
-use crate::layout::GROUP;
-use crate::region::{Region, same_bytes};
+use crate::layout::{GROUP, Layout};
+use crate::region::{Region, places};
 
 const ONES: u64 = 0x0101_0101_0101_0101;
 const LOW: u64 = 0x7f7f_7f7f_7f7f_7f7f;
@@ -33,6 +32,8 @@ pub(crate) struct Index {
     /// Word of the first group.
     pub(crate) at: usize,
     pub(crate) groups: usize,
+    /// Of a digest's highest bits, how many have chosen the shard.
+    pub(crate) shard_bits: u32,
 }
 
 /// A bit for each byte of `word` that equals `byte`: the highest of that byte.
@@ -42,58 +43,36 @@ fn matches(word: u64, byte: u8) -> u64 {
     !(((differ & LOW) + LOW) | differ | LOW)
 }
 
-/// A bit for each place of a group whose tag is `tag`. One number for both words: a branch on which
-/// of them has it would be guessed wrong half of the time, and that only after the line has come, so
-/// that the processor could not begin with the next touch meanwhile.
-#[inline(always)]
-fn places(low: u64, high: u64, tag: u8) -> u32 {
-    // The last byte is the counter.
-    same_bytes(low, high, tag) & 0x7fff
-}
-
 /// The tag of a digest: its low byte, which nothing else is made from; never zero.
 #[inline]
 pub(crate) fn tag(hash: u64) -> u8 {
-    (hash as u8).max(1)
+    let low = hash as u8;
+    low + u8::from(low == 0)
 }
-
-/// The places of a group whose tag is that of a digest, a bit for each.
-#[inline(always)]
-pub(crate) fn places_of(group: &[Word; 2], hash: u64) -> u32 {
-    places(group[0].load(Ordering::Acquire), group[1].load(Ordering::Acquire), tag(hash))
-}
-
-// The shard is from bits 8 on: those of the favourite place are none of them.
-const _: () = assert!((crate::layout::MOST_CAPACITY >> 17).next_power_of_two() <= 1 << 16);
 
 /// The place of a group that a digest takes if it is free. Its bits choose nothing else.
 #[inline]
-fn favourite_place(hash: u64) -> usize {
+pub(crate) fn favourite_place(hash: u64) -> usize {
     ((hash >> 24 & 0xff) as usize * GROUP) >> 8
 }
 
 impl Index {
-    /// The group where the search for a digest begins: from its high half.
+    /// That of one shard among those whose groups begin at `at_groups`.
     #[inline]
-    pub(crate) fn home(&self, hash: u64) -> usize {
-        (((hash >> 32) * self.groups as u64) >> 32) as usize
+    pub(crate) fn of(layout: &Layout, at_groups: usize, shard: usize) -> Index {
+        let groups = layout.groups;
+        Index { at: at_groups + shard * groups * 2, groups, shard_bits: layout.shards.ilog2() }
     }
 
-    /// The position that a digest has if it was free when it came: known before its group has been looked at.
+    /// The group where the search for a digest begins: from what of its high half did not choose the shard.
     #[inline]
-    pub(crate) fn favourite(&self, hash: u64) -> usize {
-        self.home(hash) * GROUP + favourite_place(hash)
+    pub(crate) fn home(&self, hash: u64) -> usize {
+        (((hash >> 32 << self.shard_bits & 0xffff_ffff) * self.groups as u64) >> 32) as usize
     }
 
     #[inline]
     fn next(&self, group: usize) -> usize {
         if group + 1 == self.groups { 0 } else { group + 1 }
-    }
-
-    /// Word of the group where a search begins, for prefetching.
-    #[inline]
-    pub(crate) fn home_word(&self, hash: u64) -> usize {
-        self.at + self.home(hash) * 2
     }
 
     /// Word of the group of a position, for prefetching.
@@ -246,16 +225,6 @@ impl Index {
 
 #[cfg(test)]
 mod tests {
-    #[test]
-    fn each_place_of_a_group_has_its_bit() {
-        for place in 0..16 {
-            let group = 0x5a_u128 << (place * 8);
-            let expected = if place == 15 { 0 } else { 1 << place };
-            assert_eq!(super::places(group as u64, (group >> 64) as u64, 0x5a), expected);
-        }
-        assert_eq!(super::places(0x5a00_5a5a_005a_0000, 0xff5a_0000_0000_5a5a, 0x5a), 0b0100_0011_1011_0100);
-    }
-
     use super::*;
 
     #[test]
@@ -276,7 +245,7 @@ mod tests {
         let hashes = || (1..).map(|n: u64| n.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ n.rotate_left(29));
         let (most, mut in_favour) = (index.groups * GROUP * 9 / 10, 0);
         for hash in hashes().take(most) {
-            let favourite = index.favourite(hash);
+            let favourite = index.home(hash) * GROUP + favourite_place(hash);
             let free = index.tag_at(&region, favourite) == 0;
             let position = index.vacancy(&region, hash).unwrap();
             assert_eq!(position == favourite, free, "{hash:x}");
@@ -284,7 +253,7 @@ mod tests {
             in_favour += usize::from(free);
         }
         assert!(in_favour > most / 2, "{in_favour} of {most} in a table that was filled from empty");
-        let mut places: Vec<_> = hashes().take(most).map(|hash| index.favourite(hash) % GROUP).collect();
+        let mut places: Vec<_> = hashes().take(most).map(favourite_place).collect();
         places.sort_unstable();
         places.dedup();
         assert_eq!(places, (0..GROUP).collect::<Vec<_>>(), "every place is somebody's favourite");

@@ -15,7 +15,7 @@
 /// First word of every region.
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"curfew\x01\n");
 /// Raised whenever the meaning of any word changes.
-pub(crate) const VERSION: u64 = 4;
+pub(crate) const VERSION: u64 = 5;
 /// Words of a cache line.
 pub(crate) const LINE: usize = 8;
 /// Records of one group of the index.
@@ -215,6 +215,13 @@ impl Layout {
             [fields + 1..fields + SHARD_FIELDS / 2, self.wheel(shard, 0)..fields + SHARD]
         });
         shards.chain([self.at_groups..self.at_records, self.at_links..self.words]).collect()
+    }
+
+    /// The shard of a digest: its highest bits say, so that those with the ones below them give the first
+    /// group of a search among the groups of all shards in one multiplication ([`crate::region::Home`]).
+    #[inline]
+    pub(crate) fn shard_of(&self, hash: u64) -> usize {
+        (((hash >> 32) * self.shards as u64) >> 32) as usize
     }
 
     pub(crate) fn policy(&self, id: usize) -> usize {

@@ -140,10 +140,10 @@ impl Region {
         (words[0].load(Ordering::Relaxed) == head.0).then_some(read)
     }
 
-    /// The limits of a policy that has no older versions.
+    /// The packed limits of a policy that has no older versions.
     #[inline(always)]
-    pub(crate) fn only_limits(&self, id: u8) -> Option<Limits> {
-        self.only(id, Limits::unpack)
+    pub(crate) fn only_limits(&self, id: u8) -> Option<[u64; Limits::PACKED]> {
+        self.only(id, |words| words)
     }
 
     /// A policy that has no older versions.

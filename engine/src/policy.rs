@@ -93,10 +93,13 @@ pub(crate) struct Limits {
     pub(crate) resumes: bool,
 }
 
-/// Words that a packed policy takes.
+/// Words that a packed policy takes; its limits are the first ones.
 pub(crate) const PACKED: usize = 5;
-/// Words of it that hold its limits, the first ones.
-pub(crate) const PACKED_LIMITS: usize = 3;
+/// A limit that is off, packed: longer than every time, so that *now* less it is before every start, and
+/// a touch need not ask whether there is a limit.
+const OFF: u64 = 1 << 62;
+/// Of the third word of a packed policy.
+const RESUMES: u64 = 1 << TICK_BITS;
 
 impl Policy {
     /// A policy with every limit off; set at least `idle` or `lifetime`.
@@ -157,18 +160,12 @@ impl Policy {
             Retain::UntilHardLimit => (0, Span::OFF),
             Retain::For(span) => (1, span),
         };
-        let flags = u64::from(self.grace_mode == GraceMode::Resume)
-            | (self.on_mismatch as u64) << 1
+        let flags = (self.on_mismatch as u64) << 1
             | (self.on_limit as u64) << 3
             | u64::from(self.on_full == OnFull::EvictEnded) << 5
             | keep << 6;
-        [
-            self.idle.as_millis() | flags << TICK_BITS,
-            self.lifetime.as_millis(),
-            self.grace.as_millis(),
-            kept.as_millis(),
-            u64::from(self.max_per_subject),
-        ]
+        let [idle, lifetime, grace] = self.limits().pack();
+        [idle, lifetime, grace | flags << TICK_BITS, kept.as_millis(), u64::from(self.max_per_subject)]
     }
 
     #[inline(always)]
@@ -179,7 +176,7 @@ impl Policy {
 
     /// Any five words are some policy: what a region holds is not trusted to be one of ours.
     pub(crate) fn unpack(words: [u64; PACKED]) -> Policy {
-        let flags = words[0] >> TICK_BITS;
+        let flags = words[2] >> TICK_BITS;
         let span = |word: u64| Span::from_millis(word & TICK_MASK);
         let Limits { idle, lifetime, grace, resumes } = Limits::unpack([words[0], words[1], words[2]]);
         Policy {
@@ -205,10 +202,25 @@ impl Policy {
 }
 
 impl Limits {
-    #[inline(always)]
-    pub(crate) fn unpack(words: [u64; PACKED_LIMITS]) -> Limits {
-        let [idle, lifetime, grace] = words.map(|word| Span::from_millis(word & TICK_MASK));
-        Limits { idle, lifetime, grace, resumes: words[0] >> TICK_BITS & 1 == 1 }
+    /// Words that packed limits take.
+    pub(crate) const PACKED: usize = 3;
+
+    pub(crate) fn pack(&self) -> [u64; Limits::PACKED] {
+        let limit = |span: Span| if span.is_off() { OFF } else { span.as_millis() };
+        let resumes = if self.resumes { RESUMES } else { 0 };
+        [limit(self.idle), limit(self.lifetime), self.grace.as_millis() | resumes]
+    }
+
+    /// Other bits of the third word are not looked at: in a policy they say something else.
+    #[inline]
+    pub(crate) fn unpack(words: [u64; Limits::PACKED]) -> Limits {
+        let limit = |word: u64| if word > TICK_MASK { Span::OFF } else { Span::from_millis(word) };
+        Limits {
+            idle: limit(words[0]),
+            lifetime: limit(words[1]),
+            grace: Span::from_millis(words[2] & TICK_MASK),
+            resumes: words[2] & RESUMES != 0,
+        }
     }
 }
 

@@ -230,7 +230,15 @@ pub(crate) struct Held<'a> {
     pub(crate) control: Control,
 }
 
-impl Held<'_> {
+impl<'a> Held<'a> {
+    /// A record and its control word, if it is of `key`.
+    #[inline(always)]
+    pub(crate) fn of(words: &'a Line, slot: usize, key: Key) -> Option<Held<'a>> {
+        let control = Control(words[at::CONTROL].load(Ordering::Acquire));
+        let get = |field: usize| words[field].load(Ordering::Relaxed);
+        (get(at::KEY) == key.0[0] && get(at::KEY + 1) == key.0[1]).then_some(Held { words, slot, control })
+    }
+
     /// Whether nothing has ended the session that was seen alive with this control word. Asked after
     /// its policy was read, by those who do not move its last activity, whose swap would tell.
     #[inline(always)]
@@ -375,10 +383,7 @@ impl Region {
     /// A record and its control word, if it is of `key`.
     #[inline(always)]
     pub(crate) fn held(&self, slot: usize, key: Key) -> Option<Held<'_>> {
-        let words = self.record(slot)?;
-        let control = Control(words[at::CONTROL].load(Ordering::Acquire));
-        let get = |field: usize| words[field].load(Ordering::Relaxed);
-        (get(at::KEY) == key.0[0] && get(at::KEY + 1) == key.0[1]).then_some(Held { words, slot, control })
+        Held::of(self.record(slot)?, slot, key)
     }
 
     /// Reads what a touch needs of a session; `None` of a record that holds none, and when it changes

@@ -5,8 +5,10 @@
 //! defined; what they wrote is never trusted (see `docs/protocol.md`), so that the worst a foreign
 //! byte can do is to give a wrong answer about the session it belongs to.
 
+use std::num::NonZeroU32;
+
 use crate::atomic::{Ordering, Word};
-use crate::layout::{LINE, Layout, POLICIES, POLICY};
+use crate::layout::{GROUP, LINE, Layout, POLICIES, POLICY};
 use crate::owner::Owner;
 
 /// A cache line, such as a record.
@@ -89,6 +91,8 @@ impl Parts {
         assert!(layout.at_policies + POLICIES * POLICY <= layout.words);
         assert!(layout.at_groups + all_groups * 2 <= layout.words);
         assert!(layout.at_records + all_slots * LINE <= layout.words);
+        // For `Home`.
+        assert!(all_groups < 1 << 32 && all_groups * GROUP == all_slots);
         Parts {
             policies: start.wrapping_add(layout.at_policies).cast(),
             groups: start.wrapping_add(layout.at_groups).cast(),
@@ -158,12 +162,15 @@ impl Region {
         (slot < self.parts.all_slots).then(|| unsafe { &*self.parts.records.add(slot) })
     }
 
-    /// A group of the index, counted through all shards; `None` when there is none of this number.
-    #[cfg(not(loom))]
+    /// Where the search for a digest begins.
     #[inline(always)]
-    pub(crate) fn group(&self, group: usize) -> Option<&[Word; 2]> {
-        // SAFETY: as in `record`; there are `all_groups` of them.
-        (group < self.parts.all_groups).then(|| unsafe { &*self.parts.groups.add(group) })
+    pub(crate) fn home(&self, hash: u64) -> Home<'_> {
+        #[cfg(not(loom))]
+        let all_groups = self.parts.all_groups;
+        #[cfg(loom)]
+        let all_groups = self.layout.shards * self.layout.groups;
+        // Of 32 bits and a number below 2^32: the product over 2^32 is less than that number.
+        Home { region: self, group: (((hash >> 32) * all_groups as u64) >> 32) as usize }
     }
 
     /// The words of a policy; `None` when there is none of this number.
@@ -177,12 +184,6 @@ impl Region {
     #[cfg(loom)]
     pub(crate) fn record(&self, slot: usize) -> Option<&Line> {
         if slot < self.layout.all_slots() { self.map[self.layout.record(slot)..].first_chunk() } else { None }
-    }
-
-    #[cfg(loom)]
-    pub(crate) fn group(&self, group: usize) -> Option<&[Word; 2]> {
-        let all = self.layout.shards * self.layout.groups;
-        if group < all { self.map[self.layout.at_groups + group * 2..].first_chunk() } else { None }
     }
 
     #[cfg(loom)]
@@ -311,20 +312,138 @@ impl Region {
     /// Asks the processor to fetch the line of a word that will be needed soon.
     #[inline]
     pub(crate) fn prefetch(&self, at: usize) {
-        #[cfg(all(target_arch = "x86_64", not(loom), not(miri)))]
         if let Some(word) = self.words().get(at) {
-            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            // SAFETY: a hint about an address inside the mapping; it reads nothing.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(word).cast()) }
+            prefetch(word);
         }
-        #[cfg(not(all(target_arch = "x86_64", not(loom), not(miri))))]
-        let _ = at;
     }
+}
+
+/// The group where the search for a digest begins, and the records of its places.
+///
+/// It is found among the groups of all shards at once. The highest bits of a digest say in which of the
+/// 2^b shards it is, and those below them in which of its g groups; both together are the high half of
+/// the product of the digest's upper 32 bits and 2^b g, because the shards' groups lie side by side.
+#[derive(Clone, Copy)]
+pub(crate) struct Home<'a> {
+    region: &'a Region,
+    /// Less than there are.
+    group: usize,
+}
+
+impl<'a> Home<'a> {
+    #[cfg(not(loom))]
+    #[inline(always)]
+    fn words(self) -> &'a [Word; 2] {
+        // SAFETY: as in `Region::record`; there are `all_groups` of them, and `Region::home` has
+        // made a number below that.
+        unsafe { &*self.region.parts.groups.add(self.group) }
+    }
+
+    #[cfg(loom)]
+    fn words(self) -> &'a [Word; 2] {
+        let region = self.region;
+        region.map[region.layout.at_groups + self.group * 2..].first_chunk().expect("a group that there is")
+    }
+
+    /// The first place with a tag: with that of the digest nearly always the one that is looked for.
+    #[inline(always)]
+    pub(crate) fn first(self, tag: u8) -> Option<First<'a>> {
+        let [low, high] = self.words();
+        let places = places(low.load(Ordering::Acquire), high.load(Ordering::Acquire), tag);
+        Some(First { home: self, places: NonZeroU32::new(places)? })
+    }
+
+    /// The records of the group.
+    #[cfg(not(loom))]
+    #[inline(always)]
+    fn records(self) -> *const Line {
+        self.region.parts.records.wrapping_add(self.group * GROUP)
+    }
+
+    /// Asks for the record of a place.
+    #[inline(always)]
+    pub(crate) fn prefetch_place(self, place: usize) {
+        #[cfg(not(loom))]
+        prefetch(self.records().wrapping_add(place));
+        #[cfg(loom)]
+        let _ = place;
+    }
+
+    /// Asks for the group.
+    #[inline(always)]
+    pub(crate) fn prefetch(self) {
+        #[cfg(not(loom))]
+        prefetch(self.region.parts.groups.wrapping_add(self.group));
+    }
+}
+
+/// A place of a group.
+#[derive(Clone, Copy)]
+pub(crate) struct First<'a> {
+    home: Home<'a>,
+    /// As [`places`] has given them; the lowest bit counts.
+    places: NonZeroU32,
+}
+
+impl<'a> First<'a> {
+    #[inline(always)]
+    fn place(self) -> usize {
+        self.places.trailing_zeros() as usize
+    }
+
+    /// The number of its record.
+    #[inline(always)]
+    pub(crate) fn slot(self) -> usize {
+        self.home.group * GROUP + self.place()
+    }
+
+    #[cfg(not(loom))]
+    #[inline(always)]
+    pub(crate) fn record(self) -> &'a Line {
+        // SAFETY: as in `Region::record`. The group is one of `all_groups`, `places` gives bits for the
+        // places of a group only, and there is a record for every place of every group (asserted in
+        // `Parts::of`).
+        unsafe { &*self.home.records().add(self.place()) }
+    }
+
+    #[cfg(loom)]
+    pub(crate) fn record(self) -> &'a Line {
+        self.home.region.record(self.slot()).expect("a place of a group that there is")
+    }
+
+    /// Asks for the record.
+    #[inline(always)]
+    pub(crate) fn prefetch(self) {
+        #[cfg(not(loom))]
+        prefetch(self.home.records().wrapping_add(self.place()));
+    }
+}
+
+/// Asks the processor to fetch the line of an address that will be needed soon.
+#[inline(always)]
+fn prefetch<T>(address: *const T) {
+    #[cfg(all(target_arch = "x86_64", not(loom), not(miri)))]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: a hint. It reads nothing, and does nothing when there is nothing at the address.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) }
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(loom), not(miri))))]
+    let _ = address;
+}
+
+/// A bit for each place of a group whose tag is `tag`. One number for both words: a branch on which of
+/// them has it would be guessed wrong half of the time, and that only after the line has come, so that the
+/// processor could not begin with the next touch meanwhile.
+#[inline(always)]
+pub(crate) fn places(low: u64, high: u64, tag: u8) -> u32 {
+    // The last byte is the counter.
+    same_bytes(low, high, tag) & ((1 << GROUP) - 1)
 }
 
 /// A bit for each of the sixteen bytes of two words that equals `byte`.
 #[inline(always)]
-pub(crate) fn same_bytes(low: u64, high: u64, byte: u8) -> u32 {
+fn same_bytes(low: u64, high: u64, byte: u8) -> u32 {
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::x86_64::{_mm_cmpeq_epi8, _mm_movemask_epi8, _mm_set_epi64x, _mm_set1_epi8};
@@ -363,6 +482,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn each_place_of_a_group_has_its_bit() {
+        for place in 0..16 {
+            let group = 0x5a_u128 << (place * 8);
+            let expected = if place == 15 { 0 } else { 1 << place };
+            assert_eq!(places(group as u64, (group >> 64) as u64, 0x5a), expected);
+        }
+        assert_eq!(places(0x5a00_5a5a_005a_0000, 0xff5a_0000_0000_5a5a, 0x5a), 0b0100_0011_1011_0100);
+    }
+
+    #[test]
     fn every_byte_that_equals_is_found_and_no_other_on_every_processor() {
         let words = [0, u64::MAX, 0x0001_0080_7f00_ff01, 0x0100_0100_0100_0100, 0x8000_0000_0000_0001];
         for (low, high) in words.iter().flat_map(|low| words.map(|high| (*low, high))) {
@@ -371,6 +500,23 @@ mod tests {
                 let expected = bytes.enumerate().map(|(nth, other)| u32::from(other == byte) << nth).sum::<u32>();
                 assert_eq!(same_bytes(low, high, byte), expected, "{low:x} {high:x} {byte:x}");
                 assert_eq!(same_bytes_by_word(low, high, byte), expected, "{low:x} {high:x} {byte:x}");
+            }
+        }
+    }
+
+    #[cfg(not(loom))]
+    #[test]
+    fn a_search_begins_in_the_group_of_the_shard_that_the_same_digest_belongs_to() {
+        for capacity in [1, 4000, 300_000, 3_000_000] {
+            let region = crate::backing::private(&crate::backing::Config::new(capacity)).unwrap();
+            let layout = &region.layout;
+            let spread = (0..5000).map(|n: u64| n.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+            for hash in spread.chain([0, u64::MAX, 0xffff_ffff, 1 << 32, 1 << 63, (1 << 63) - 1]) {
+                let shard = layout.shard_of(hash);
+                let index = crate::index::Index::of(layout, layout.at_groups, shard);
+                let expected = &region.words()[index.at + index.home(hash) * 2];
+                assert!(std::ptr::eq(&region.home(hash).words()[0], expected), "{capacity} {hash:x}");
+                assert_eq!(region.home(hash).group / layout.groups, shard, "{capacity} {hash:x}");
             }
         }
     }

@@ -17,7 +17,7 @@ use crate::key::{Key, Subject};
 use crate::layout::header;
 use crate::lock::Lock;
 use crate::policies::{PolicyId, Rules};
-use crate::policy::Policy;
+use crate::policy::{Limits, Policy};
 use crate::record::{Birth, Kind, View, incarnation};
 use crate::region::Region;
 use crate::state::{State, deadlines, deadlines_by, keep_until, state};
@@ -75,23 +75,12 @@ pub(crate) struct Judged {
 impl Region {
     #[inline]
     pub(crate) fn shard_of(&self, key: Key) -> usize {
-        (key.0[0] >> 8) as usize & (self.layout.shards - 1)
+        self.layout.shard_of(key.0[0])
     }
 
     #[inline]
     pub(crate) fn index(&self, shard: usize) -> Index {
-        let groups = self.layout.groups;
-        Index { at: self.layout.at_groups + shard * groups * 2, groups }
-    }
-
-    /// Asks for the record that a key has if its place was free when it came, so that it is on its way
-    /// while the group that says where it is has yet to come: what is waited for is one miss then, not two.
-    /// Of no use, and a line too many, where the place was taken.
-    #[inline(always)]
-    pub(crate) fn prefetch_favourite(&self, key: Key) {
-        let shard = self.shard_of(key);
-        let position = self.index(shard).favourite(key.0[0]);
-        self.prefetch(self.layout.record(shard * self.layout.slots + position));
+        Index::of(&self.layout, self.layout.at_groups, shard)
     }
 
     /// Finds the record of a key without a lock.
@@ -122,7 +111,8 @@ impl Region {
     /// cannot be read.
     pub(crate) fn due(&self, view: &View) -> Option<Tick> {
         let id = view.control.policy();
-        let limits = self.only_limits(id).or_else(|| self.newest(id).map(|newest| newest.policy.limits()))?;
+        let only = self.only_limits(id).map(Limits::unpack);
+        let limits = only.or_else(|| self.newest(id).map(|newest| newest.policy.limits()))?;
         Some(deadlines_by(&view.life(), &limits).end.at)
     }
 

@@ -19,7 +19,7 @@
 
 use crate::cause::{Cause, End};
 use crate::policy::{Limits, Policy, Retain};
-use crate::time::{Span, TICK_BITS, TICK_MASK, Tick};
+use crate::time::{Span, TICK_MASK, Tick};
 
 /// What the state of a session depends on besides its policy.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -78,16 +78,6 @@ pub(crate) fn deadlines_by(life: &Life, limits: &Limits) -> Deadlines {
     Deadlines { hard, soft, end }
 }
 
-/// How much time an active session has; what is off is [`Span::NEVER`].
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Rest {
-    pub(crate) idle: Span,
-    pub(crate) lifetime: Span,
-    pub(crate) token: Span,
-    pub(crate) end: Span,
-    pub(crate) age: Span,
-}
-
 /// The words of a life without a mark: start, last activity and the token's expiry. One of which the bits
 /// above those of a tick are not all zero is none, and then there is no such life.
 #[derive(Clone, Copy, Debug)]
@@ -97,49 +87,20 @@ pub(crate) struct Words {
     pub(crate) token: u64,
 }
 
-/// Bits of the times and limits that [`rest`] works with: 2,200 years. Three of them added up come to
-/// less than never, so that no sum saturates.
-const NEAR_BITS: u32 = TICK_BITS - 2;
-/// A limit that is off: longer than every time that is near, and no sum with three of them overflows.
-const OFF: i64 = 1 << 62;
-
-/// The same rules in few steps, for nearly every touch: what is left to a session that is active at
-/// `now`, once `now` has been counted as activity if it `counts`. `None` if it is not active, or a time
-/// is so far off that a sum might saturate: then [`deadlines_by`] tells. Also `None` if it is to count
-/// `LATER` than the last activity and does not.
+/// The same rules in three comparisons, for nearly every touch: whether such a life is active at `now`
+/// under packed limits. No sum is made, so none saturates: what reaches past the last tick ends later
+/// than any *now*, with and without a word for never.
 ///
-/// What comes of the limits and `now` is worked out before the words are looked at: the processor has
-/// to wait for them, and the less there is to do once they have come, the sooner it can begin with the
-/// next touch.
+/// What comes of the limits and `now` does not hang on the words of the life: the processor has to wait
+/// for those, and the less there is to do once they have come, the sooner it can begin with the next
+/// touch.
 #[inline(always)]
-pub(crate) fn rest<const LATER: bool>(words: Words, limits: &Limits, now: Tick, counts: bool) -> Option<Rest> {
-    let [idle, lifetime, grace, now] =
-        [limits.idle.as_millis(), limits.lifetime.as_millis(), limits.grace.as_millis(), now.as_millis()];
-    if (idle | lifetime | grace | now) >> NEAR_BITS != 0 {
-        return None;
-    }
-    let or_off = |limit: u64| if limit == 0 { OFF } else { limit as i64 };
-    let [by_idle, by_lifetime] = [idle, lifetime].map(or_off);
+pub(crate) fn is_active(words: &Words, limits: &[u64; Limits::PACKED], now: Tick) -> bool {
+    let now = now.as_millis();
     // An activity, and a start, that is not later than these is over by now.
-    let (too_idle, too_old) = (now as i64 - by_idle, now as i64 - by_lifetime);
-
-    let Words { start, last, token } = words;
-    let last = last.max(start);
-    if token > TICK_MASK || if LATER { last >= now } else { last >> NEAR_BITS != 0 } {
-        return None;
-    }
-    if last as i64 <= too_idle || start as i64 <= too_old || token <= now {
-        return None;
-    }
-    // A clock that lags must not promise more than a limit allows.
-    let seen = if LATER { now } else { last.max(now) };
-    let since_last = if LATER || counts { 0 } else { (seen - last) as i64 };
-    let never_or = |limit: u64, left: i64| if limit == 0 { Span::NEVER } else { Span::near(left) };
-    let lifetime = if LATER { start as i64 - too_old } else { (start as i64 + by_lifetime - seen as i64).max(0) };
-    let [idle, lifetime] = [never_or(idle, by_idle - since_last), never_or(limits.lifetime.as_millis(), lifetime)];
-    let token = Tick::from_word(token).since(Tick::from_word(seen));
-    let end = Span::from_millis((by_idle - since_last + grace as i64) as u64).min(lifetime).min(token);
-    Some(Rest { idle, lifetime, token, end, age: Span::near((seen - start) as i64) })
+    let [too_idle, too_old] = [limits[0], limits[1]].map(|limit| (now as i64).wrapping_sub(limit as i64));
+    let token_in = words.token.wrapping_sub(now + 1);
+    words.last as i64 > too_idle && words.start as i64 > too_old && token_in < TICK_MASK - now
 }
 
 impl Deadlines {
@@ -192,6 +153,9 @@ pub fn keep_until(life: &Life, policy: &Policy, end: End) -> Tick {
 mod tests {
     use super::*;
     use crate::policy::GraceMode;
+
+    /// The bit of a limit's word that a session that was ended has.
+    const MARK: u64 = 1 << 63;
 
     fn at(millis: u64) -> Tick {
         Tick::from_millis(millis)
@@ -259,5 +223,67 @@ mod tests {
         assert_eq!(keep_until(&life(0, 0), &policy, end), at(1000));
         assert_eq!(keep_until(&life(0, 0), &Policy::new().idle(ms(100)), end), at(50).after(Span::DAY));
         assert_eq!(keep_until(&life(0, 0), &policy.retain(Retain::For(ms(3))), end), at(53));
+    }
+
+    const ODD: [u64; 14] = [
+        0,
+        1,
+        2,
+        3,
+        1000,
+        1001,
+        (1 << 46) - 1,
+        1 << 46,
+        (1 << 47) - 1,
+        1 << 47,
+        TICK_MASK - 2,
+        TICK_MASK - 1,
+        TICK_MASK,
+        1 << 48 | 5,
+    ];
+
+    #[test]
+    fn three_comparisons_say_what_the_rules_say_of_any_times_and_limits() {
+        let mut active = 0;
+        let spans = ODD.iter().filter(|millis| **millis < TICK_MASK).map(|millis| Span::from_millis(*millis));
+        let limits: Vec<_> = spans
+            .clone()
+            .flat_map(|idle| spans.clone().map(move |lifetime| (idle, lifetime)))
+            .flat_map(|(idle, lifetime)| {
+                [0, 2, 1 << 46].map(|grace| Limits { idle, lifetime, grace: Span::from_millis(grace), resumes: true })
+            })
+            .collect();
+        let times = || ODD.iter().filter(|millis| **millis < TICK_MASK);
+        for now in ODD.map(Tick::from_millis).map(Tick::as_now) {
+            for (start, last) in times().flat_map(|start| times().map(move |last| (*start, last.max(start)))) {
+                for token in ODD {
+                    let words = Words { start, last: *last, token };
+                    let [from, last] = [start, *last].map(Tick::from_millis);
+                    let life = Life { start: from, last, token: Tick::from_word(token), mark: None };
+                    for limits in &limits {
+                        let said = is_active(&words, &limits.pack(), now);
+                        // A word that is no time is never one of a session that goes on.
+                        let expected = token <= TICK_MASK && deadlines_by(&life, limits).is_active(now);
+                        assert_eq!(said, expected, "{words:?} {limits:?} {now:?}");
+                        active += usize::from(said);
+                    }
+                }
+            }
+        }
+        assert!(active > 1000, "{active}");
+    }
+
+    #[test]
+    fn a_life_whose_words_are_damaged_is_not_active_or_judged_as_any_other() {
+        for word in [MARK, u64::MAX, 1 << 48, 1 << 62] {
+            let limits = Limits { idle: ms(10), lifetime: ms(20), grace: Span::OFF, resumes: false };
+            assert!(!is_active(&Words { start: 0, last: 0, token: word }, &limits.pack(), at(1)), "{word:x}");
+        }
+        // Whatever is in the words of a policy, this neither overflows nor panics.
+        for (idle, lifetime) in [(u64::MAX, 0), (1 << 63, 1 << 63), (0, u64::MAX)] {
+            for now in [0, TICK_MASK - 1] {
+                is_active(&Words { start: now, last: u64::MAX, token: now }, &[idle, lifetime, 0], at(now));
+            }
+        }
     }
 }

@@ -34,7 +34,7 @@ pub(crate) struct Subjects<'a> {
 
 impl Region {
     fn subject_shard(&self, subject: Subject) -> usize {
-        (subject.0 >> 8) as usize & (self.layout.shards - 1)
+        self.layout.shard_of(subject.0)
     }
 
     /// Locks the shard that has a subject, and puts it right if its last owner died.
@@ -49,7 +49,7 @@ impl Region {
         let subjects = Subjects {
             region: self,
             shard,
-            index: Index { at: layout.at_subject_groups + shard * layout.groups * 2, groups: layout.groups },
+            index: Index::of(layout, layout.at_subject_groups, shard),
             heads: layout.at_subject_heads + shard * layout.slots.div_ceil(2),
             _lock: lock,
         };

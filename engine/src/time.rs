@@ -4,7 +4,7 @@
 //! distance between two. Both have 48 bits, which is 8,900 years: enough for any deadline, and
 //! small enough to share a 64-bit word with a few flags. Every sum saturates at *never*, so no
 //! deadline wraps around into the past. No other file does arithmetic on raw milliseconds, but for the
-//! one function of state.rs that shows why nothing saturates in it.
+//! one function of state.rs that shows why it makes no sum.
 
 use std::fmt;
 
@@ -101,13 +101,6 @@ impl Span {
     #[must_use]
     pub const fn from_millis(millis: u64) -> Span {
         if millis > TICK_MASK { Span(TICK_MASK) } else { Span(millis) }
-    }
-
-    /// A span of so many milliseconds, which are not negative and fewer than never.
-    #[inline(always)]
-    pub(crate) const fn near(millis: i64) -> Span {
-        debug_assert!(0 <= millis && millis < TICK_MASK as i64);
-        Span(millis as u64)
     }
 
     /// A span of `secs` seconds, at most [`Span::NEVER`].

@@ -141,7 +141,7 @@ fn every_limit_counts_the_downtime_to_the_millisecond_whatever_the_clocks_do() {
                     }
                     Verdict::Active(left) | Verdict::Grace(left) => {
                         assert!(!over, "{limit}, {story}: {left:?}");
-                        assert_eq!(left.end, Span::from_millis(10 * MINUTE - counts), "{limit}, {story}");
+                        assert_eq!(left.end(), Span::from_millis(10 * MINUTE - counts), "{limit}, {story}");
                         assert_eq!(matches!(verdict, Verdict::Grace(_)), limit == "grace");
                     }
                     other => panic!("{limit}, {story}: {other:?}"),
@@ -198,7 +198,7 @@ fn a_session_outlives_no_number_of_restarts_and_reboots() {
         taken.table = table;
         // Half an hour before the first snapshot, and ten minutes a round.
         match verdict {
-            Verdict::Active(left) => assert_eq!(left.age, mins(30 + 10 * (round + 1))),
+            Verdict::Active(left) => assert_eq!(left.age(), mins(30 + 10 * (round + 1))),
             _ => assert_eq!(round, 6),
         }
     }
@@ -236,7 +236,7 @@ fn clocks_that_are_a_little_apart_make_nothing_live_longer_and_clocks_that_have_
     let (restored, what) = Snapshot::open(&path).unwrap().restore_private(&Config::new(100), &TAKEN).unwrap();
     assert_eq!(what.now, ahead, "it is not earlier than anything that has happened");
     assert!(
-        matches!(restored.peek(key(&restored), Binding::NONE, what.now), Verdict::Active(left) if left.end == mins(30))
+        matches!(restored.peek(key(&restored), Binding::NONE, what.now), Verdict::Active(left) if left.end() == mins(30))
     );
 
     // Written while the snapshot was taken, for longer than the downtime that the clocks show.
@@ -289,7 +289,11 @@ fn no_clock_however_wrong_makes_a_restored_session_younger() {
                     assert!(table.tick_at(steady) >= what.now, "{moment:?}");
                     match table.peek(key(&table), Binding::NONE, table.tick_at(steady)) {
                         Verdict::Active(left) => {
-                            assert!(left.idle <= before.idle && left.end <= before.end && left.age >= before.age);
+                            assert!(
+                                left.idle() <= before.idle()
+                                    && left.end() <= before.end()
+                                    && left.age() >= before.age()
+                            );
                         }
                         Verdict::Ended(_) | Verdict::Unknown => {}
                         other => panic!("{moment:?}: {other:?}"),

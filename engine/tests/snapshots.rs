@@ -318,7 +318,7 @@ fn an_old_id_answers_as_the_new_one_until_its_overlap_is_over() {
     let (old, new) = (number(&back, 5), number(&back, 6));
     assert!(is_alive(back.touch(old, Binding::NONE, at(TAKEN.steady + 8999))));
     let Verdict::Active(left) = back.peek(new, Binding::NONE, at(TAKEN.steady + 8999)) else { panic!("it is there") };
-    assert_eq!(left.idle, ms(90_000), "the touch by the old id counted");
+    assert_eq!(left.idle(), ms(90_000), "the touch by the old id counted");
     let over = back.touch(old, Binding::NONE, at(TAKEN.steady + 9000));
     assert!(matches!(over, Verdict::Ended(end) if end.cause == Cause::Rotated), "{over:?}");
     let back = again(&table, 9000, 40);

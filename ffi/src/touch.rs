@@ -70,13 +70,13 @@ impl curfew_verdict {
     #[inline]
     fn alive(&mut self, state: curfew_state, left: &Left) {
         self.state = state as u32;
-        self.mismatch = u32::from(left.mismatch);
-        self.policy = u32::from(left.policy.number());
-        self.idle_left_ms = left.idle.as_millis();
-        self.lifetime_left_ms = left.lifetime.as_millis();
-        self.token_left_ms = left.token.as_millis();
-        self.end_left_ms = left.end.as_millis();
-        self.age_ms = left.age.as_millis();
+        self.mismatch = u32::from(left.mismatch());
+        self.policy = u32::from(left.policy().number());
+        self.idle_left_ms = left.idle().as_millis();
+        self.lifetime_left_ms = left.lifetime().as_millis();
+        self.token_left_ms = left.token().as_millis();
+        self.end_left_ms = left.end().as_millis();
+        self.age_ms = left.age().as_millis();
     }
 }
 

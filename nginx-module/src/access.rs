@@ -226,7 +226,7 @@ pub(crate) fn judge(table: &Table, verdict: Verdict, record: &mut Record) -> Sta
         }
         Verdict::Grace(left) => {
             record.left = Some(left);
-            match table.policy(left.policy).map(|policy| policy.grace_mode) {
+            match table.policy(left.policy()).map(|policy| policy.grace_mode) {
                 Some(GraceMode::Resume) => Status::Grace,
                 Some(GraceMode::Reauth) => Status::Reauthenticate,
                 None => Status::Error,

@@ -183,9 +183,9 @@ fn headers(request: Request<'_>, conf: &LocConf) -> Option<()> {
     }
     let Some(left) = record.left else { return Some(()) };
     for (name, span) in [
-        ("Session-Idle-Timeout-Remaining", left.idle),
-        ("Session-Lifetime-Remaining", left.lifetime),
-        ("Session-Token-Remaining", left.token),
+        ("Session-Idle-Timeout-Remaining", left.idle()),
+        ("Session-Lifetime-Remaining", left.lifetime()),
+        ("Session-Token-Remaining", left.token()),
     ] {
         if !span.is_never() {
             let mut text = String::with_capacity(16);

@@ -36,11 +36,11 @@ pub(crate) unsafe extern "C" fn handle(raw: *mut ngx_http_request_t) -> ngx_int_
         body.push_str("\",\"alive\":");
         body.push_str(if status.is_alive() { "true" } else { "false" });
         for (name, of) in [
-            ("left", record.left.map(|left| left.end)),
-            ("idle_left", record.left.map(|left| left.idle)),
-            ("lifetime_left", record.left.map(|left| left.lifetime)),
-            ("token_left", record.left.map(|left| left.token)),
-            ("age", record.left.map(|left| left.age)),
+            ("left", record.left.map(|left| left.end())),
+            ("idle_left", record.left.map(|left| left.idle())),
+            ("lifetime_left", record.left.map(|left| left.lifetime())),
+            ("token_left", record.left.map(|left| left.token())),
+            ("age", record.left.map(|left| left.age())),
         ] {
             body.push_str(",\"");
             body.push_str(name);

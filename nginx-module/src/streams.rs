@@ -318,7 +318,7 @@ pub(crate) fn follow(request: Request<'_>, conf: &LocConf) {
     stream.counts = if record.is_activity { conf.stream_activity } else { choice::OFF };
     (stream.since, stream.counted) = (nginx_millis(), nginx_millis());
     OPEN.with(|open| {
-        open.note_end(left.end.as_millis().min(token_left));
+        open.note_end(left.end().as_millis().min(token_left));
         // SAFETY: it was forgotten above; the record stays where it is, and is forgotten before it goes.
         unsafe { open.push(record::stream_of(request)) };
     });
@@ -405,7 +405,7 @@ fn ask(open: &Open, request: Request<'_>) {
     let status = match table.peek_watched(watch, now) {
         _ if token_left == 0 => Status::Ended(Cause::Token),
         Verdict::Active(left) | Verdict::Grace(left) => {
-            open.note(stream, left.end.as_millis().min(token_left));
+            open.note(stream, left.end().as_millis().min(token_left));
             return;
         }
         // It has not ended: another request would be refused, and this one was not.

@@ -17,13 +17,13 @@ type Text = fn(Request<'_>, &Record, &mut String) -> Option<()>;
 const VARIABLES: [(&str, Text); 10] = [
     ("curfew_status", |_, record, to| to.write_str(record.status_name()?).ok()),
     ("curfew_key", |_, record, to| write!(to, "{}", record.key?).ok()),
-    ("curfew_idle_left", |_, record, to| seconds(record, |left| left.idle, to)),
-    ("curfew_lifetime_left", |_, record, to| seconds(record, |left| left.lifetime, to)),
-    ("curfew_token_left", |_, record, to| seconds(record, |left| left.token, to)),
-    ("curfew_left", |_, record, to| seconds(record, |left| left.end, to)),
-    ("curfew_age", |_, record, to| seconds(record, |left| left.age, to)),
+    ("curfew_idle_left", |_, record, to| seconds(record, |left| left.idle(), to)),
+    ("curfew_lifetime_left", |_, record, to| seconds(record, |left| left.lifetime(), to)),
+    ("curfew_token_left", |_, record, to| seconds(record, |left| left.token(), to)),
+    ("curfew_left", |_, record, to| seconds(record, |left| left.end(), to)),
+    ("curfew_age", |_, record, to| seconds(record, |left| left.age(), to)),
     ("curfew_policy", |request, record, to| {
-        let policy = record.left?.policy;
+        let policy = record.left?.policy();
         let (_, name, _) = record.zone()?.table(request.log())?.policies().find(|(id, ..)| *id == policy)?;
         to.write_str(&name).ok()
     }),

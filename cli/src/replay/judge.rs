@@ -113,7 +113,7 @@ impl Judge {
             match self.table.touch(event.key, Binding::NONE, event.now) {
                 Verdict::Active(_) => {}
                 Verdict::Grace(_) if self.resumes => self.tally.grace_resumes += 1,
-                Verdict::Grace(left) => self.reauthenticate(event, left.age)?,
+                Verdict::Grace(left) => self.reauthenticate(event, left.age())?,
                 Verdict::Unknown => self.start(event)?,
                 answer => return Err(unexpected("touch", answer)),
             }

@@ -79,7 +79,7 @@ fn against_expiry_and_reuse(start: fn(&Table, PolicyId) -> Start) {
         assert!(!is_active(verdict) || still, "an acknowledged touch is lost");
         assert!(is_active(verdict) || !alive || still);
         let Verdict::Active(left) = table.peek(key(2), Binding::NONE, at(10)) else { panic!("it has begun") };
-        assert_eq!((left.idle, left.age), (ms(10), Span::OFF));
+        assert_eq!((left.idle(), left.age()), (ms(10), Span::OFF));
         table.check().unwrap();
     });
 }
@@ -110,7 +110,7 @@ fn that_was_held_up(start: fn(&Table, PolicyId) -> Start) {
             |table| table.touch(key(1), Binding::NONE, at(8)),
         );
         let Verdict::Active(left) = table.peek(key(2), Binding::NONE, at(2)) else { panic!("it has begun") };
-        assert_eq!(left.idle, ms(10));
+        assert_eq!(left.idle(), ms(10));
         assert!(!is_active(table.peek(key(2), Binding::NONE, at(12))));
         assert!(is_active(table.touch(key(2), Binding::NONE, at(5))));
         assert!(is_active(table.peek(key(2), Binding::NONE, at(14))));

@@ -21,7 +21,7 @@ use crate::moment::Moment;
 use crate::policies::NAME_BYTES;
 use crate::policy::{PACKED, Policy};
 use crate::state::{Life, deadlines, over_before};
-use crate::time::{Span, Tick};
+use crate::time::{Span, TICK_MASK, Tick};
 
 pub(super) const MAGIC: u64 = u64::from_le_bytes(*b"curfsnp\n");
 /// Raised whenever a word gets another meaning.
@@ -228,7 +228,7 @@ impl NamedPolicy {
         }
         let versions = words[1 + NAME_BYTES / 8..].chunks_exact_mut(VERSION_WORDS);
         for (words, (policy, since)) in versions.zip(&self.versions) {
-            words[..PACKED].copy_from_slice(&policy.pack());
+            words[..PACKED].copy_from_slice(&policy_words(policy));
             words[PACKED] = since.as_millis();
         }
     }
@@ -250,10 +250,10 @@ impl NamedPolicy {
         let mut versions = Vec::new();
         for at in (0..count).map(|nth| AT_VERSIONS + nth * VERSION_WORDS) {
             let packed: [u64; PACKED] = words.array(at);
-            let policy = Policy::unpack(packed);
+            let policy = policy_of(packed);
             // Under a policy without a limit a session would live for ever.
             policy.validate().map_err(|source| SnapshotOpenError::Policy { name: name.clone(), source })?;
-            if policy.pack() != packed {
+            if policy_words(&policy) != packed {
                 return Err(damaged("a policy"));
             }
             versions.push((policy, words.tick(at + PACKED).ok_or(damaged("the time of a policy"))?));
@@ -264,6 +264,20 @@ impl NamedPolicy {
         }
         Ok(Some(NamedPolicy { name, versions }))
     }
+}
+
+/// A policy as a snapshot has it, which regions of another layout take as well: as in a region, but that a
+/// limit that is off is zero, and that the flags are in the first word.
+fn policy_words(policy: &Policy) -> [u64; PACKED] {
+    let [idle, lifetime, grace, kept, most] = policy.pack();
+    let limit = |word: u64| if word > TICK_MASK { 0 } else { word };
+    [limit(idle) | grace & !TICK_MASK, limit(lifetime), grace & TICK_MASK, kept, most]
+}
+
+/// Any five words are some policy.
+fn policy_of([idle, lifetime, grace, kept, most]: [u64; PACKED]) -> Policy {
+    let limit = |word: u64| if word & TICK_MASK == 0 { u64::MAX } else { word & TICK_MASK };
+    Policy::unpack([limit(idle), limit(lifetime), grace & TICK_MASK | idle & !TICK_MASK, kept, most])
 }
 
 impl Entry {
@@ -357,6 +371,8 @@ impl Entry {
 mod tests {
     use super::*;
 
+    use crate::policy::{GraceMode, OnLimit, Retain};
+
     fn head() -> Head {
         let policy = Policy::new().idle(Span::from_mins(15));
         let mut policies = vec![None; POLICIES];
@@ -375,6 +391,20 @@ mod tests {
             sum: [11; 32],
             policies,
         }
+    }
+
+    #[test]
+    fn a_policy_has_the_words_that_the_first_version_of_the_format_gave_it() {
+        let policy = Policy::new()
+            .idle(Span::from_millis(0x1234))
+            .grace(Span::from_millis(0x567), GraceMode::Resume)
+            .retain(Retain::For(Span::from_millis(0x89)))
+            .max_per_subject(7, OnLimit::EndOldest);
+        let words = [0x0049_0000_0000_1234, 0, 0x567, 0x89, 7];
+        assert_eq!(policy_words(&policy), words);
+        assert_eq!(policy_of(words), policy);
+        let lasting = Policy::new().lifetime(Span::from_millis(5));
+        assert_eq!((policy_words(&lasting), policy_of([0, 5, 0, 0, 0])), ([0, 5, 0, 0, 0], lasting));
     }
 
     #[test]

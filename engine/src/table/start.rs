@@ -2,6 +2,7 @@
 
 use crate::cause::{Cause, End};
 use crate::error::StartError;
+use crate::index::favourite_place;
 use crate::key::{Binding, Key, Subject};
 use crate::layout::header;
 use crate::policies::{Newest, PolicyId};
@@ -121,7 +122,7 @@ impl Table {
     fn try_start(&self, key: Key, start: &Start, now: Tick) -> Result<Attempt, StartError> {
         let region = &self.region;
         // It will be written, probably, and the lock is not free again before it has come.
-        region.prefetch_favourite(key);
+        region.home(key.0[0]).prefetch_place(favourite_place(key.0[0]));
         let shard = region.lock_shard(region.shard_of(key));
         let Newest { policy, since } = region.newest(start.policy.0).ok_or(StartError::UnknownPolicy)?;
         if start.token <= now {

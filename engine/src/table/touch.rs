@@ -1,16 +1,18 @@
 //! Touch and peek: is the session alive, and for how long. Wait-free.
 
+use std::hint::cold_path;
+
 use crate::cause::{Cause, End};
-use crate::index::places_of;
+use crate::index::{favourite_place, tag};
 use crate::key::{Binding, Key};
-use crate::layout::{GROUP, header};
-use crate::policies::PolicyId;
-use crate::policy::{GraceMode, Limits, OnMismatch, Policy};
+use crate::layout::header;
+use crate::policy::{GraceMode, OnMismatch, Policy};
 use crate::record::{Held, Kind, Moved, View};
-use crate::region::Region;
-use crate::state::{Life, Rest, State, deadlines_by, keep_until, rest};
+use crate::region::{First, Region};
+use crate::state::{State, Words, is_active, keep_until};
 use crate::table::Table;
-use crate::time::{Span, Tick};
+use crate::table::left::Left;
+use crate::time::{TICK_MASK, Tick};
 
 /// Rotations that an old id is followed through during their overlaps.
 pub(crate) const HOPS: usize = 16;
@@ -19,27 +21,6 @@ pub(crate) const HOPS: usize = 16;
 const LOOKS: usize = 4;
 /// How far ahead `touch_many` asks for lines of the index, and for records.
 const AHEAD: usize = 16;
-
-/// How much time a session has. What is off is [`Span::NEVER`].
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Left {
-    /// Until the idle timeout; zero in grace.
-    pub idle: Span,
-    /// Until the lifetime is over.
-    pub lifetime: Span,
-    /// Until the token expires.
-    pub token: Span,
-    /// Until the session ends if nothing happens: the least of the above, and grace.
-    pub end: Span,
-    /// Since its start or last re-authentication.
-    pub age: Span,
-    /// The policy it lives under.
-    pub policy: PolicyId,
-    /// It was presented without what it is bound to, and the policy only logs that.
-    pub mismatch: bool,
-    /// In grace: whether a touch brings it back ([`GraceMode::Resume`]).
-    pub resumes: bool,
-}
 
 /// A session was presented without what it is bound to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -73,7 +54,7 @@ impl Verdict {
     pub fn passes(&self) -> bool {
         match self {
             Verdict::Active(_) => true,
-            Verdict::Grace(left) => left.resumes,
+            Verdict::Grace(left) => left.resumes(),
             Verdict::Ended(_) | Verdict::Mismatch(_) | Verdict::Unknown => false,
         }
     }
@@ -95,22 +76,6 @@ impl Batched {
     #[must_use]
     pub fn new(key: Key, presented: Binding) -> Batched {
         Batched { key, presented, verdict: Verdict::Unknown }
-    }
-}
-
-fn left(life: &Life, limits: &Limits, id: u8, now: Tick, mismatch: bool) -> Left {
-    // A clock that lags must not promise more than a limit allows.
-    let now = now.max(life.last);
-    let all = deadlines_by(life, limits);
-    Left {
-        idle: all.soft.since(now),
-        lifetime: life.start.limit(limits.lifetime).since(now),
-        token: life.token.since(now),
-        end: all.end.at.since(now),
-        age: now.since(life.start),
-        policy: PolicyId(id),
-        mismatch,
-        resumes: limits.resumes,
     }
 }
 
@@ -187,7 +152,7 @@ impl Table {
     pub fn touch_many(&self, batch: &mut [Batched], now: Tick) {
         let now = now.as_now();
         for first in batch.iter().take(AHEAD) {
-            self.prefetch_index(first.key);
+            self.region.home(first.key.0[0]).prefetch();
         }
         // Where the records that were asked for are, in a ring.
         let mut asked = [None; AHEAD / 2];
@@ -196,50 +161,39 @@ impl Table {
         }
         for this in 0..batch.len() {
             if let Some(next) = batch.get(this + AHEAD) {
-                self.prefetch_index(next.key);
+                self.region.home(next.key.0[0]).prefetch();
             }
-            let slot = asked[this % (AHEAD / 2)];
+            let first = asked[this % (AHEAD / 2)];
             asked[this % (AHEAD / 2)] = batch.get(this + AHEAD / 2).and_then(|next| self.prefetch_record(next.key));
             let Batched { key, presented, .. } = batch[this];
-            batch[this].verdict = self.look_at(slot, key, presented, now, true);
+            batch[this].verdict = self.look_at(first, key, presented, now, true);
         }
     }
 
+    /// Asks for the record where a search will look first.
     #[inline(always)]
-    fn prefetch_index(&self, key: Key) {
-        let region = &self.region;
-        region.prefetch(region.index(region.shard_of(key)).home_word(key.0[0]));
-    }
-
-    /// Asks for the record that [`Table::first_place`] gives.
-    #[inline(always)]
-    fn prefetch_record(&self, key: Key) -> Option<usize> {
-        let slot = self.first_place(key)?;
-        self.region.prefetch(self.region.layout.record(slot));
-        Some(slot)
-    }
-
-    /// The first record whose tag matches in the group where the search for a key begins, which nearly
-    /// always is the right one.
-    #[inline(always)]
-    fn first_place(&self, key: Key) -> Option<usize> {
-        let region = &self.region;
-        let shard = region.shard_of(key);
-        let group = shard * region.layout.groups + region.index(shard).home(key.0[0]);
-        let places = places_of(region.group(group)?, key.0[0]);
-        (places != 0).then(|| group * GROUP + places.trailing_zeros() as usize)
+    fn prefetch_record(&self, key: Key) -> Option<First<'_>> {
+        let first = self.region.home(key.0[0]).first(tag(key.0[0]))?;
+        first.prefetch();
+        Some(first)
     }
 
     #[inline(always)]
     fn look(&self, key: Key, presented: Binding, now: Tick, counts: bool) -> Verdict {
-        self.region.prefetch_favourite(key);
-        self.look_at(self.first_place(key), key, presented, now, counts)
+        let hash = key.0[0];
+        let home = self.region.home(hash);
+        // If its place was free when it came, its record is on its way now while the group that says where
+        // it is has yet to come: what is waited for is one miss then, not two.
+        home.prefetch_place(favourite_place(hash));
+        self.look_at(home.first(tag(hash)), key, presented, now, counts)
     }
 
     /// Looks at a record first that is probably of `key`.
     #[inline(always)]
-    fn look_at(&self, slot: Option<usize>, key: Key, presented: Binding, now: Tick, counts: bool) -> Verdict {
-        let Some((slot, held)) = slot.and_then(|slot| Some((slot, self.region.held(slot, key)?))) else {
+    fn look_at(&self, first: Option<First<'_>>, key: Key, presented: Binding, now: Tick, counts: bool) -> Verdict {
+        let Some(first) = first else { return self.look_further(key, presented, now, counts) };
+        let slot = first.slot();
+        let Some(held) = Held::of(first.record(), slot, key) else {
             return self.look_further(key, presented, now, counts);
         };
         // The policy that was set first is that of most sessions: knowing its place, the processor need
@@ -302,23 +256,34 @@ impl Table {
         counts: bool,
     ) -> Result<Left, Next> {
         let seen = self.region.glance(held).ok_or(Next::Closely)?;
-        let words = seen.life();
-        if LATER && now.as_millis() <= words.last.max(words.start) {
-            return Err(Next::Again);
-        }
-        if seen.binding() != Binding::NONE && seen.binding() != presented {
+        let mut words = seen.life();
+        if LATER {
+            if now.as_millis() <= words.last.max(words.start) {
+                return Err(Next::Again);
+            }
+        } else if words.last > TICK_MASK {
             return Err(Next::Closely);
         }
+        if seen.binding() != Binding::NONE {
+            // Said, so that this is not made one comparison with the one before, which is longer.
+            cold_path();
+            if seen.binding() != presented {
+                return Err(Next::Closely);
+            }
+        }
         let limits = self.region.only_limits(policy).ok_or(Next::Closely)?;
-        let rest = rest::<LATER>(words, &limits, now, counts).ok_or(Next::Closely)?;
+        if !is_active(&Words { last: words.last.max(words.start), ..words }, &limits, now) {
+            return Err(Next::Closely);
+        }
         let moves = LATER || counts && now > seen.last();
         let goes_on = if moves { self.region.move_last_once(&seen, now) } else { held.goes_on() };
         if !goes_on {
             return Err(Next::Closely);
         }
-        let Rest { idle, lifetime, token, end, age } = rest;
-        let resumes = limits.resumes;
-        Ok(Left { idle, lifetime, token, end, age, policy: PolicyId(policy), mismatch: false, resumes })
+        if LATER || counts {
+            words.last = words.last.max(now.as_millis());
+        }
+        Ok(Left::new(words, now, limits, policy))
     }
 
     /// A session that is active, and was touched in this millisecond or is not to be.
@@ -383,7 +348,7 @@ impl Table {
         if counts && resumes {
             life.last = life.last.max(now);
         }
-        let left = left(&life, &judged.policy.limits(), view.control.policy(), now, mismatch);
+        let left = Left::of(&life, now, &judged.policy.limits(), view.control.policy(), mismatch);
         Some(match judged.state {
             State::Grace => Verdict::Grace(left),
             _ => Verdict::Active(left),
@@ -403,97 +368,4 @@ impl Table {
 /// Until when the record of a session that ended is kept.
 pub(crate) fn remembered_until(view: &View, policy: &Policy, end: End) -> Tick {
     if view.mark().is_some() { view.kept_until() } else { keep_until(&view.life(), policy, end) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::state::Words;
-    use crate::time::TICK_MASK;
-
-    const ODD: [u64; 14] = [
-        0,
-        1,
-        2,
-        3,
-        1000,
-        1001,
-        (1 << 46) - 1,
-        1 << 46,
-        (1 << 47) - 1,
-        1 << 47,
-        TICK_MASK - 2,
-        TICK_MASK - 1,
-        TICK_MASK,
-        1 << 48 | 5,
-    ];
-
-    /// What the rules say, in the words of a touch.
-    fn by_the_rules(words: Words, limits: &Limits, now: Tick, counts: bool) -> Option<Left> {
-        let [start, last, token] = [words.start, words.last, words.token].map(Tick::from_word);
-        let start = start.as_now();
-        let mut life = Life { start, last: start.max(last), token, mark: None };
-        if !deadlines_by(&life, limits).is_active(now) {
-            return None;
-        }
-        if counts {
-            life.last = life.last.max(now);
-        }
-        Some(left(&life, limits, 0, now, false))
-    }
-
-    fn in_few_steps<const LATER: bool>(words: Words, limits: &Limits, now: Tick, counts: bool) -> Option<Left> {
-        let Rest { idle, lifetime, token, end, age } = rest::<LATER>(words, limits, now, counts)?;
-        let resumes = limits.resumes;
-        Some(Left { idle, lifetime, token, end, age, policy: PolicyId(0), mismatch: false, resumes })
-    }
-
-    #[test]
-    fn what_is_left_in_few_steps_is_what_the_rules_say_wherever_it_says_anything() {
-        let near = |millis: u64| millis < 1 << 46;
-        let mut told = [0; 2];
-        let spans = ODD.iter().filter(|millis| **millis <= TICK_MASK).map(|millis| Span::from_millis(*millis));
-        let limits: Vec<_> = spans
-            .clone()
-            .flat_map(|idle| spans.clone().map(move |lifetime| (idle, lifetime)))
-            .flat_map(|(idle, lifetime)| {
-                [0, 2, 1 << 46].map(|grace| Limits { idle, lifetime, grace: Span::from_millis(grace), resumes: true })
-            })
-            .collect();
-        for now in ODD.map(Tick::from_millis).map(Tick::as_now) {
-            for [start, last, token] in ODD
-                .iter()
-                .flat_map(|start| ODD.iter().flat_map(move |last| ODD.iter().map(move |token| [*start, *last, *token])))
-            {
-                let words = Words { start, last, token };
-                for limits in &limits {
-                    for counts in [false, true] {
-                        let expected = by_the_rules(words, limits, now, counts);
-                        let said = in_few_steps::<false>(words, limits, now, counts);
-                        let later = counts && now.as_millis() > start.max(last);
-                        let said_later = if later { in_few_steps::<true>(words, limits, now, true) } else { None };
-                        assert!(
-                            said.is_none() || said == expected,
-                            "{words:?} {limits:?} {now:?}: {said:?}, {expected:?}"
-                        );
-                        assert!(
-                            said_later.is_none() || said_later == expected,
-                            "{words:?} {limits:?} {now:?}: {said_later:?}"
-                        );
-                        let usual =
-                            [limits.idle, limits.lifetime, limits.grace].iter().all(|span| near(span.as_millis()));
-                        if usual && near(start) && near(last) && near(now.as_millis()) && token <= TICK_MASK {
-                            assert_eq!(said, expected, "{words:?} {limits:?} {now:?}");
-                            told[0] += usize::from(said.is_some());
-                            if later {
-                                assert_eq!(said_later, expected, "{words:?} {limits:?} {now:?}");
-                                told[1] += usize::from(said_later.is_some());
-                            }
-                        }
-                    }
-                }
-            }
-        }
-        assert!(told[0] > 1000 && told[1] > 1000, "{told:?}");
-    }
 }

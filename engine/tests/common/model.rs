@@ -8,13 +8,14 @@
 use std::collections::BTreeMap;
 
 use curfew_engine::{
-    Batched, Binding, Cause, ChangeError, Config, End, Event, Filter, GraceMode, Key, Left, Life, Mismatch, OnFull,
-    OnLimit, OnMismatch, Policy, PolicyError, PolicyId, RotateError, Span, Start, StartError, State, Subject, Table,
-    Tick, Verdict, What, keep_until,
+    Batched, Binding, Cause, ChangeError, Config, End, Event, Filter, GraceMode, Key, Life, Mismatch, OnFull, OnLimit,
+    OnMismatch, Policy, PolicyError, PolicyId, RotateError, Span, Start, StartError, State, Subject, Table, Tick,
+    Verdict, What, keep_until,
 };
 
 #[path = "rules.rs"]
 mod rules;
+use rules::{Times, Told};
 
 /// Keys that operations may name.
 pub(crate) const KEYS: usize = 10;
@@ -146,39 +147,39 @@ impl Model {
     }
 
     /// What a peek at a key should answer by a clock that says `now`.
-    fn verdict(&self, key: usize, now: Tick, presented: Binding) -> Verdict {
-        let Some(record) = self.records.get(&key) else { return Verdict::Unknown };
+    fn verdict(&self, key: usize, now: Tick, presented: Binding) -> Told {
+        let Some(record) = self.records.get(&key) else { return Told::Unknown };
         if let Some((target, number)) = record.alias {
             let end = record.life.mark.unwrap();
             if record.kept_until <= now {
-                return Verdict::Unknown;
+                return Told::Unknown;
             }
             if end.at <= now {
-                return Verdict::Ended(end);
+                return Told::Ended(end);
             }
             let stands_for = self.records.get(&target).filter(|record| record.number == number);
-            return match stands_for.map_or(Verdict::Unknown, |_| self.verdict(target, now, presented)) {
-                Verdict::Unknown => Verdict::Ended(end),
+            return match stands_for.map_or(Told::Unknown, |_| self.verdict(target, now, presented)) {
+                Told::Unknown => Told::Ended(end),
                 other => other,
             };
         }
         let (state, policy) = self.judge(record, now);
         if let State::Ended(end) = state {
             let kept = self.kept_until(record, &policy, end) > now;
-            return if kept { Verdict::Ended(end) } else { Verdict::Unknown };
+            return if kept { Told::Ended(end) } else { Told::Unknown };
         }
         let mut mismatch = false;
         if record.binding != Binding::NONE && record.binding != presented {
             if policy.on_mismatch != OnMismatch::Log {
-                return Verdict::Mismatch(Mismatch { ended: false });
+                return Told::Mismatch(Mismatch { ended: false });
             }
             mismatch = true;
         }
         let left = self.left(record, &policy, now, mismatch);
-        if state == State::Grace { Verdict::Grace(left) } else { Verdict::Active(left) }
+        if state == State::Grace { Told::Grace(left) } else { Told::Active(left) }
     }
 
-    fn left(&self, record: &Record, policy: &Policy, now: Tick, mismatch: bool) -> Left {
+    fn left(&self, record: &Record, policy: &Policy, now: Tick, mismatch: bool) -> Times {
         rules::left(&record.life, policy, record.policy, now, mismatch)
     }
 
@@ -189,7 +190,7 @@ impl Model {
                 Some((target, _)) => self.records.get(&target).map_or(Binding::NONE, |target| target.binding),
                 None => record.binding,
             });
-            let answer = self.table.peek(self.keys[key], binding, self.now);
+            let answer = Told::from(self.table.peek(self.keys[key], binding, self.now));
             if answer != self.verdict(key, self.now, binding) && self.now < self.latest {
                 self.settle_like(key, answer);
             }
@@ -197,7 +198,7 @@ impl Model {
         for key in 0..KEYS {
             for binding in 0..3 {
                 let binding = self.binding(binding);
-                let answer = self.table.peek(self.keys[key], binding, self.now);
+                let answer = Told::from(self.table.peek(self.keys[key], binding, self.now));
                 assert_eq!(answer, self.verdict(key, self.now, binding), "key {key} at {:?}", self.now);
             }
         }
@@ -216,19 +217,19 @@ impl Model {
         }
     }
 
-    fn settle_like(&mut self, key: usize, answer: Verdict) {
+    fn settle_like(&mut self, key: usize, answer: Told) {
         // Rotations may follow one another; the last session answers for all of their ids.
-        let key = if answer == Verdict::Unknown { key } else { self.resolve(key) };
+        let key = if answer == Told::Unknown { key } else { self.resolve(key) };
         let before = self.records.get(&key).map(|record| record.life.mark);
         let latest = self.latest;
         match answer {
-            Verdict::Ended(_) if before == Some(None) => {
+            Told::Ended(_) if before == Some(None) => {
                 let record = &self.records[&key];
                 if let (State::Ended(end), policy) = self.judge(record, latest) {
                     self.end(key, end, &policy);
                 }
             }
-            Verdict::Ended(_) | Verdict::Unknown => self.settle(key, latest),
+            Told::Ended(_) | Told::Unknown => self.settle(key, latest),
             _ => {}
         }
     }
@@ -262,7 +263,7 @@ impl Model {
 
     fn change_error(&self, key: usize) -> ChangeError {
         match self.verdict(key, self.now, Binding::NONE) {
-            Verdict::Ended(end) => ChangeError::Ended(end),
+            Told::Ended(end) => ChangeError::Ended(end),
             _ => ChangeError::Unknown,
         }
     }
@@ -283,14 +284,14 @@ impl Model {
             Op::Touch { key, binding } => {
                 let presented = self.binding(binding);
                 let expected = self.touch(key, presented);
-                assert_eq!(self.table.touch(self.keys[key], presented, now), expected);
+                assert_eq!(Told::from(self.table.touch(self.keys[key], presented, now)), expected);
             }
             Op::TouchAll { binding } => {
                 let presented = self.binding(binding);
                 let mut batch: Vec<_> = self.keys.iter().map(|key| Batched::new(*key, presented)).collect();
                 self.table.touch_many(&mut batch, now);
                 for (key, answer) in batch.iter().enumerate() {
-                    assert_eq!(answer.verdict, self.touch(key, presented));
+                    assert_eq!(Told::from(answer.verdict), self.touch(key, presented));
                 }
             }
             Op::Reauthenticate { key, token } => {
@@ -368,28 +369,28 @@ impl Model {
         }
     }
 
-    fn touch(&mut self, key: usize, presented: Binding) -> Verdict {
+    fn touch(&mut self, key: usize, presented: Binding) -> Told {
         let now = self.now;
         let before = self.verdict(key, now, presented);
         let target = self.resolve(key);
         match before {
-            Verdict::Mismatch(_) => {
+            Told::Mismatch(_) => {
                 let policy = self.policy(self.records[&target].policy);
                 let ended = policy.on_mismatch == OnMismatch::End;
                 if ended {
                     self.end(target, End { cause: Cause::Binding, at: now }, &policy);
                 }
-                Verdict::Mismatch(Mismatch { ended })
+                Told::Mismatch(Mismatch { ended })
             }
-            Verdict::Active(_) | Verdict::Grace(_) => {
+            Told::Active(_) | Told::Grace(_) => {
                 let policy = self.policy(self.records[&target].policy);
-                if matches!(before, Verdict::Active(_)) || policy.grace_mode == GraceMode::Resume {
+                if matches!(before, Told::Active(_)) || policy.grace_mode == GraceMode::Resume {
                     let life = &mut self.records.get_mut(&target).unwrap().life;
                     life.last = life.last.max(now);
                 }
-                let mismatch = matches!(before, Verdict::Active(left) | Verdict::Grace(left) if left.mismatch);
+                let mismatch = matches!(before, Told::Active(left) | Told::Grace(left) if left.mismatch);
                 let left = self.left(&self.records[&target], &policy, now, mismatch);
-                if matches!(before, Verdict::Grace(_)) { Verdict::Grace(left) } else { Verdict::Active(left) }
+                if matches!(before, Told::Grace(_)) { Told::Grace(left) } else { Told::Active(left) }
             }
             other => other,
         }

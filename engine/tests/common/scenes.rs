@@ -128,7 +128,7 @@ fn rotated(verdict: &Verdict) -> bool {
 
 /// A re-authentication that was cut off: the new token, and the old start.
 fn half_renewed(verdict: &Verdict) -> bool {
-    matches!(verdict, Verdict::Active(left) if left.token == ms(400) && left.age == ms(NOW - BEGIN))
+    matches!(verdict, Verdict::Active(left) if left.token() == ms(400) && left.age() == ms(NOW - BEGIN))
 }
 
 fn three_of_one_subject(stage: &Stage) {

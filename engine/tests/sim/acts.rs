@@ -6,9 +6,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use curfew_engine::{
     Binding, Cause, ChangeError, Filter, Key, Policy, PolicyError, PolicyId, RotateError, Span, Start, StartError,
-    Subject, Table, Tick, Verdict, crash,
+    Subject, Table, Tick, crash,
 };
 
+use crate::common::rules::Told;
 use crate::fates::Fate;
 use crate::world::{KEYS, POLICIES, World, at};
 
@@ -32,7 +33,7 @@ pub(crate) enum Op {
 pub(crate) enum Answer {
     Died,
     Started(Result<u32, StartError>),
-    Verdict(Verdict),
+    Verdict(Told),
     Changed(Result<(), ChangeError>),
     Rotated(Result<Tick, RotateError>),
     Ended(u64),
@@ -81,8 +82,8 @@ impl World {
             Op::Start { key, start } => {
                 Answer::Started(table.start(keys[key], &start, now).map(|started| started.displaced))
             }
-            Op::Touch { key } => Answer::Verdict(table.touch(keys[key], Binding::NONE, now)),
-            Op::Peek { key } => Answer::Verdict(table.peek(keys[key], Binding::NONE, now)),
+            Op::Touch { key } => Answer::Verdict(table.touch(keys[key], Binding::NONE, now).into()),
+            Op::Peek { key } => Answer::Verdict(table.peek(keys[key], Binding::NONE, now).into()),
             Op::Reauthenticate { key, token } => Answer::Changed(table.reauthenticate(keys[key], token, now)),
             Op::Rotate { old, new, overlap } => {
                 Answer::Rotated(table.rotate(keys[old], keys[new], overlap, now).map(|rotated| rotated.old_until))

@@ -1,10 +1,11 @@
 //! The same for calls that need a free key and a free record: starts and rotations.
 
 use curfew_engine::{
-    Cause, End, Life, OnFull, OnLimit, RotateError, Span, Start, StartError, Subject, Tick, Verdict, What, keep_until,
+    Cause, End, Life, OnFull, OnLimit, RotateError, Span, Start, StartError, Subject, Tick, What, keep_until,
 };
 
 use crate::acts::Answer;
+use crate::common::rules::Told;
 use crate::fates::{Fate, Session, only};
 use crate::world::{KEYS, World};
 
@@ -30,7 +31,7 @@ impl World {
             Fate::Live(session) if self.is_over(&session, now).is_none() => Some(StartError::Exists),
             // What is over is exposed as ended besides.
             Fate::Live(session) => match self.answer(&session, now) {
-                Verdict::Ended(end) => Some(StartError::Ended(end)),
+                Told::Ended(end) => Some(StartError::Ended(end)),
                 _ => None,
             },
             Fate::Ended { kept, .. } | Fate::Alias { kept, .. } if kept <= now => None,

@@ -1,8 +1,8 @@
 //! What may be true of a key, and what a look at it may say then.
 
-use curfew_engine::{End, Life, State, Subject, Tick, Verdict, keep_until};
+use curfew_engine::{End, Life, State, Subject, Tick, keep_until};
 
-use crate::common::rules;
+use crate::common::rules::{self, Told};
 use crate::world::World;
 
 /// A session. Its number is not the table's.
@@ -52,26 +52,26 @@ pub(crate) fn only(fates: &mut Vec<Fate>, fate: Fate) {
 
 impl World {
     /// What a peek may answer if this is the fate of the key.
-    pub(crate) fn answers(&self, fate: &Fate, now: Tick, hops: usize) -> Vec<Verdict> {
+    pub(crate) fn answers(&self, fate: &Fate, now: Tick, hops: usize) -> Vec<Told> {
         match fate {
-            Fate::Absent => vec![Verdict::Unknown],
+            Fate::Absent => vec![Told::Unknown],
             Fate::Live(session) => vec![self.answer(session, now)],
             Fate::Frozen(_) => vec![],
-            Fate::Ended { end, kept, .. } => vec![if *kept > now { Verdict::Ended(*end) } else { Verdict::Unknown }],
-            Fate::Alias { kept, .. } if *kept <= now => vec![Verdict::Unknown],
-            Fate::Alias { end, .. } if end.at <= now || hops == 0 => vec![Verdict::Ended(*end)],
+            Fate::Ended { end, kept, .. } => vec![if *kept > now { Told::Ended(*end) } else { Told::Unknown }],
+            Fate::Alias { kept, .. } if *kept <= now => vec![Told::Unknown],
+            Fate::Alias { end, .. } if end.at <= now || hops == 0 => vec![Told::Ended(*end)],
             Fate::Alias { end, target, stands_for, .. } => {
                 let mut answers = Vec::new();
                 for fate in &self.fates[*target] {
                     if number(fate) == Some(*stands_for) {
                         answers.extend(self.answers(fate, now, hops - 1));
                     } else {
-                        answers.push(Verdict::Ended(*end));
+                        answers.push(Told::Ended(*end));
                     }
                 }
                 for answer in &mut answers {
-                    if *answer == Verdict::Unknown {
-                        *answer = Verdict::Ended(*end);
+                    if *answer == Told::Unknown {
+                        *answer = Told::Ended(*end);
                     }
                 }
                 answers
@@ -79,18 +79,18 @@ impl World {
         }
     }
 
-    pub(crate) fn answer(&self, session: &Session, now: Tick) -> Verdict {
+    pub(crate) fn answer(&self, session: &Session, now: Tick) -> Told {
         let (state, policy) = self.judge(session, now);
         let left = rules::left(&session.life, &policy, session.policy, now, false);
         match state {
-            State::Active => Verdict::Active(left),
-            State::Grace => Verdict::Grace(left),
-            State::Ended(end) if keep_until(&session.life, &policy, end) > now => Verdict::Ended(end),
-            State::Ended(_) => Verdict::Unknown,
+            State::Active => Told::Active(left),
+            State::Grace => Told::Grace(left),
+            State::Ended(end) if keep_until(&session.life, &policy, end) > now => Told::Ended(end),
+            State::Ended(_) => Told::Unknown,
         }
     }
 
-    pub(crate) fn observe(&mut self, key: usize, now: Tick, verdict: Verdict) {
+    pub(crate) fn observe(&mut self, key: usize, now: Tick, verdict: Told) {
         let fits: Vec<Fate> =
             self.fates[key].iter().filter(|fate| self.answers(fate, now, 4).contains(&verdict)).copied().collect();
         assert!(!fits.is_empty(), "key {key} at {now:?}: {verdict:?} fits none of {:#?}", self.fates[key]);

@@ -1,9 +1,9 @@
 //! What the answer to a call leaves of the fates that were possible, and what a call that died adds.
 
-use curfew_engine::{Cause, ChangeError, End, GraceMode, Policy, PolicyError, PolicyId, State, Tick, Verdict};
+use curfew_engine::{Cause, ChangeError, End, GraceMode, Policy, PolicyError, PolicyId, State, Tick};
 
 use crate::acts::{Answer, Op};
-use crate::common::rules;
+use crate::common::rules::{self, Told};
 use crate::fates::{Fate, Session, number, only};
 use crate::world::{KEYS, World};
 
@@ -86,8 +86,8 @@ impl World {
                             let (state, policy) = self.judge(before, now);
                             let left = rules::left(&after.life, &policy, after.policy, now, false);
                             match state {
-                                State::Active => *verdict == Verdict::Active(left),
-                                State::Grace => *verdict == Verdict::Grace(left),
+                                State::Active => *verdict == Told::Active(left),
+                                State::Grace => *verdict == Told::Grace(left),
                                 State::Ended(_) => self.answer(before, now) == *verdict,
                             }
                         }
@@ -123,7 +123,7 @@ impl World {
                     (Ok(()), after, half)
                 }
                 _ => match self.answers(&fate, now, 4)[..] {
-                    [Verdict::Ended(end)] => (Err(ChangeError::Ended(end)), fate, None),
+                    [Told::Ended(end)] => (Err(ChangeError::Ended(end)), fate, None),
                     _ => (Err(ChangeError::Unknown), fate, None),
                 },
             };
@@ -180,8 +180,8 @@ impl World {
                         let verdict = self.answers(&fate, now, 4);
                         let fits = match answer {
                             Answer::Changed(Ok(())) => false,
-                            Answer::Changed(Err(ChangeError::Ended(end))) => verdict.contains(&Verdict::Ended(*end)),
-                            Answer::Changed(Err(_)) => verdict.contains(&Verdict::Unknown),
+                            Answer::Changed(Err(ChangeError::Ended(end))) => verdict.contains(&Told::Ended(*end)),
+                            Answer::Changed(Err(_)) => verdict.contains(&Told::Unknown),
                             _ => true,
                         };
                         if fits {
