@@ -12,7 +12,7 @@
 
 use crate::cause::{Cause, End};
 use crate::events::{Event, What};
-use crate::index::Index;
+use crate::index::{Index, favourite_place};
 use crate::key::{Key, Subject};
 use crate::layout::header;
 use crate::lock::Lock;
@@ -81,6 +81,15 @@ impl Region {
     #[inline]
     pub(crate) fn index(&self, shard: usize) -> Index {
         Index::of(&self.layout, self.layout.at_groups, shard)
+    }
+
+    /// Asks for the memory that a key's session lies in, or will, before its shard is locked: the lock is not
+    /// free again before that has come.
+    #[inline]
+    pub(crate) fn ask_for(&self, key: Key) {
+        let home = self.home(key.0[0]);
+        home.prefetch_place(favourite_place(key.0[0]));
+        home.prefetch();
     }
 
     /// Finds the record of a key without a lock.

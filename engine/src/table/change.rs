@@ -232,6 +232,7 @@ impl Table {
         now: Tick,
         how: impl Fn(&Shard<'_>, usize, &View) -> Result<(), ChangeError>,
     ) -> Result<(), ChangeError> {
+        self.region.ask_for(key);
         for _ in 0..LOOKS {
             let (slot, seen, via) = match self.region.locate(key, now) {
                 Located::Session(slot, view, via) => (slot, view, via),

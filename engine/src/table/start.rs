@@ -2,7 +2,6 @@
 
 use crate::cause::{Cause, End};
 use crate::error::StartError;
-use crate::index::favourite_place;
 use crate::key::{Binding, Key, Subject};
 use crate::layout::header;
 use crate::policies::{Newest, PolicyId};
@@ -121,8 +120,7 @@ impl Table {
 
     fn try_start(&self, key: Key, start: &Start, now: Tick) -> Result<Attempt, StartError> {
         let region = &self.region;
-        // It will be written, probably, and the lock is not free again before it has come.
-        region.home(key.0[0]).prefetch_place(favourite_place(key.0[0]));
+        region.ask_for(key);
         let shard = region.lock_shard(region.shard_of(key));
         let Newest { policy, since } = region.newest(start.policy.0).ok_or(StartError::UnknownPolicy)?;
         if start.token <= now {
