@@ -8,7 +8,7 @@ use crate::key::{Binding, Key};
 use crate::layout::header;
 use crate::policy::{GraceMode, OnMismatch, Policy};
 use crate::record::{Held, Kind, Moved, View};
-use crate::region::{First, Region};
+use crate::region::{Line, Region};
 use crate::state::{State, Words, is_active, keep_until};
 use crate::table::Table;
 use crate::table::left::Left;
@@ -21,6 +21,8 @@ pub(crate) const HOPS: usize = 16;
 const LOOKS: usize = 4;
 /// How far ahead `touch_many` asks for lines of the index, and for records.
 const AHEAD: usize = 16;
+/// No record has this number.
+const NO_SLOT: usize = usize::MAX;
 
 /// A session was presented without what it is bound to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -154,8 +156,8 @@ impl Table {
         for first in batch.iter().take(AHEAD) {
             self.region.home(first.key.0[0]).prefetch();
         }
-        // Where the records that were asked for are, in a ring.
-        let mut asked = [None; AHEAD / 2];
+        // Which records were asked for, in a ring.
+        let mut asked = [NO_SLOT; AHEAD / 2];
         for (first, asked) in batch.iter().zip(&mut asked) {
             *asked = self.prefetch_record(first.key);
         }
@@ -163,19 +165,35 @@ impl Table {
             if let Some(next) = batch.get(this + AHEAD) {
                 self.region.home(next.key.0[0]).prefetch();
             }
-            let first = asked[this % (AHEAD / 2)];
-            asked[this % (AHEAD / 2)] = batch.get(this + AHEAD / 2).and_then(|next| self.prefetch_record(next.key));
+            let slot = asked[this % (AHEAD / 2)];
+            if let Some(next) = batch.get(this + AHEAD / 2) {
+                asked[this % (AHEAD / 2)] = self.prefetch_record(next.key);
+            }
             let Batched { key, presented, .. } = batch[this];
-            batch[this].verdict = self.look_at(first, key, presented, now, true);
+            batch[this].verdict = match self.region.record(slot) {
+                Some(line) => self.look_at(slot, line, key, presented, now, true),
+                None => self.look_further(key, presented, now, true),
+            };
         }
     }
 
-    /// Asks for the record where a search will look first.
+    /// Asks for the first record that may be of a key, and says which it is; [`NO_SLOT`] if there is none.
     #[inline(always)]
-    fn prefetch_record(&self, key: Key) -> Option<First<'_>> {
-        let first = self.region.home(key.0[0]).first(tag(key.0[0]))?;
+    fn prefetch_record(&self, key: Key) -> usize {
+        let Some(first) = self.region.home(key.0[0]).first(tag(key.0[0])) else { return self.prefetch_beyond(key) };
         first.prefetch();
-        Some(first)
+        first.slot()
+    }
+
+    /// The same of one that has found its group full.
+    #[inline(never)]
+    fn prefetch_beyond(&self, key: Key) -> usize {
+        let region = &self.region;
+        let shard = region.shard_of(key);
+        let Some(position) = region.index(shard).find(region, key.0[0], Some) else { return NO_SLOT };
+        let slot = shard * region.layout.slots + position;
+        region.prefetch(region.layout.record(slot));
+        slot
     }
 
     #[inline(always)]
@@ -185,15 +203,16 @@ impl Table {
         // If its place was free when it came, its record is on its way now while the group that says where
         // it is has yet to come: what is waited for is one miss then, not two.
         home.prefetch_place(favourite_place(hash));
-        self.look_at(home.first(tag(hash)), key, presented, now, counts)
+        match home.first(tag(hash)) {
+            Some(first) => self.look_at(first.slot(), first.record(), key, presented, now, counts),
+            None => self.look_further(key, presented, now, counts),
+        }
     }
 
     /// Looks at a record first that is probably of `key`.
     #[inline(always)]
-    fn look_at(&self, first: Option<First<'_>>, key: Key, presented: Binding, now: Tick, counts: bool) -> Verdict {
-        let Some(first) = first else { return self.look_further(key, presented, now, counts) };
-        let slot = first.slot();
-        let Some(held) = Held::of(first.record(), slot, key) else {
+    fn look_at(&self, slot: usize, line: &Line, key: Key, presented: Binding, now: Tick, counts: bool) -> Verdict {
+        let Some(held) = Held::of(line, slot, key) else {
             return self.look_further(key, presented, now, counts);
         };
         // The policy that was set first is that of most sessions: knowing its place, the processor need
