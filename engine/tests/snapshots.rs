@@ -599,14 +599,15 @@ impl Work {
         let moment = Moment { steady, ..TAKEN };
         let (ended, touched) = (self.ended.load(Ordering::SeqCst), self.touched.load(Ordering::SeqCst));
         let started = self.started.load(Ordering::SeqCst);
-        match self.table.snapshot(path, &moment) {
-            Ok(_) => {}
+        let written = match self.table.snapshot(path, &moment) {
+            Ok(written) => written,
             Err(SnapshotError::Overrun { .. }) => return false,
             Err(other) => panic!("{other}"),
-        }
+        };
         let ended_after = self.ended.load(Ordering::SeqCst);
         let snapshot = Snapshot::open(path).unwrap();
-        let capacity = 2000;
+        // Old ids of which the overlap goes on are many when the thread that moves the clock gets no processor.
+        let capacity = (written.live + written.ended).max(2000);
         let moment = Moment { steady: self.clock.load(Ordering::SeqCst), ..TAKEN };
         let (back, what) = snapshot.restore_private(&Config::new(capacity), &moment).unwrap();
         back.check().unwrap();
