@@ -140,6 +140,7 @@ fn table() -> (Arc<Table>, PolicyId) {
 fn table_of_two_shards() -> (Arc<Table>, PolicyId) {
     let (table, policy) = table_for(8);
     assert_eq!(table.region.layout.shards, 2);
+    assert_eq!([1, 2].map(|number| table.region.shard_of(key(number))), [1, 0]);
     (table, policy)
 }
 
@@ -158,7 +159,8 @@ fn process(table: &Table, number: usize) -> Table {
 /// A key in shard `number % 2` of two.
 fn key(number: u8) -> Key {
     let number = u64::from(number);
-    Key([number << 8 | (number + 1), number])
+    // The highest bit chooses one of two shards.
+    Key([number << 63 | number << 8 | (number + 1), number])
 }
 
 /// In the first subject shard of two.

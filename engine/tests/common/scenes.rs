@@ -49,13 +49,13 @@ impl Stage {
     /// The `nth` key of a shard.
     pub fn key(&self, shard: u8, nth: usize) -> Key {
         let keys = (0..=255_u8).map(|id| self.table.key(&[id]));
-        keys.filter(|key| key.to_bytes()[1] & 1 == shard).nth(nth).unwrap()
+        keys.filter(|key| key.to_bytes()[7] >> 7 == shard).nth(nth).unwrap()
     }
 
     /// The `nth` subject of a shard.
     pub fn subject(&self, shard: u8, nth: usize) -> Subject {
         let subjects = (0..=255_u8).map(|id| self.table.subject(&[id]));
-        subjects.filter(|subject| subject.as_u64() >> 8 & 1 == u64::from(shard)).nth(nth).unwrap()
+        subjects.filter(|subject| subject.as_u64() >> 63 == u64::from(shard)).nth(nth).unwrap()
     }
 
     /// All keys of scenes: six of each shard, and the bystanders.
