@@ -17,7 +17,7 @@ impl World {
         let now = at(self.time);
         for key in (0..KEYS).chain(0..KEYS) {
             let verdict = self.observer.peek(self.keys[key], Binding::NONE, now);
-            self.observe(key, now, verdict);
+            self.observe(key, now, verdict.into());
         }
         for subject in &self.subjects()[1..] {
             let listed: Vec<Key> = self.observer.sessions_of(*subject, now).iter().map(|info| info.key).collect();
