@@ -20,8 +20,6 @@
 use crate::layout::{GROUP, Layout};
 use crate::region::{Region, places};
 
-const ONES: u64 = 0x0101_0101_0101_0101;
-const LOW: u64 = 0x7f7f_7f7f_7f7f_7f7f;
 /// The overflow counter is the last byte of the second word.
 const COUNTER: u32 = 56;
 const STUCK: u64 = 255;
@@ -34,13 +32,6 @@ pub(crate) struct Index {
     pub(crate) groups: usize,
     /// Of a digest's highest bits, how many have chosen the shard.
     pub(crate) shard_bits: u32,
-}
-
-/// A bit for each byte of `word` that equals `byte`: the highest of that byte.
-#[inline]
-fn matches(word: u64, byte: u8) -> u64 {
-    let differ = word ^ ONES.wrapping_mul(u64::from(byte));
-    !(((differ & LOW) + LOW) | differ | LOW)
 }
 
 /// The tag of a digest: its low byte, which nothing else is made from; never zero.
@@ -105,26 +96,24 @@ impl Index {
         None
     }
 
-    /// The first empty position on the way of a digest, its favourite place before others of a group. Under the
-    /// shard's lock, like all below.
+    /// The first empty position on the way of a digest, its favourite place before others of a group. It stays
+    /// empty only under the shard's lock, which all below is to be called with.
     pub(crate) fn vacancy(&self, region: &Region, hash: u64) -> Option<usize> {
         let mut group = self.home(hash);
         for _ in 0..self.groups {
-            let low = matches(region.get(self.at + group * 2), 0);
-            let high = matches(region.get(self.at + group * 2 + 1), 0) & !(0xff << COUNTER);
-            let favourite = favourite_place(hash);
-            if [low, high][favourite / 8] >> (favourite % 8 * 8) & 0x80 != 0 {
-                return Some(group * GROUP + favourite);
-            }
-            if low != 0 {
-                return Some(group * GROUP + low.trailing_zeros() as usize / 8);
-            }
-            if high != 0 {
-                return Some(group * GROUP + 8 + high.trailing_zeros() as usize / 8);
+            if let Some(position) = self.vacancy_in(group, region, hash) {
+                return Some(position);
             }
             group = self.next(group);
         }
         None
+    }
+
+    fn vacancy_in(&self, group: usize, region: &Region, hash: u64) -> Option<usize> {
+        let empty = places(region.get(self.at + group * 2), region.get(self.at + group * 2 + 1), 0);
+        let favourite = favourite_place(hash);
+        let first = if empty >> favourite & 1 == 1 { favourite } else { empty.trailing_zeros() as usize };
+        (empty != 0).then_some(group * GROUP + first)
     }
 
     /// Takes the position that [`Index::vacancy`] gave for the digest.
@@ -226,16 +215,6 @@ impl Index {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn every_byte_that_equals_is_found_and_no_other() {
-        for word in [0, u64::MAX, 0x0001_0080_7f00_ff01, 0x0100_0100_0100_0100, 0x8000_0000_0000_0001] {
-            for byte in 0..=255_u8 {
-                let expected: u64 = (0..8).filter(|n| (word >> (n * 8)) as u8 == byte).map(|n| 0x80 << (n * 8)).sum();
-                assert_eq!(matches(word, byte), expected, "{word:x} {byte:x}");
-            }
-        }
-    }
 
     #[cfg(not(loom))]
     #[test]

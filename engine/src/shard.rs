@@ -84,7 +84,8 @@ impl Region {
     }
 
     /// Asks for the memory that a key's session lies in, or will, before its shard is locked: the lock is not
-    /// free again before that has come.
+    /// free again before that has come. To find out which record a new one will get was slower: its group
+    /// has to come first.
     #[inline]
     pub(crate) fn ask_for(&self, key: Key) {
         let home = self.home(key.0[0]);

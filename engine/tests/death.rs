@@ -248,8 +248,8 @@ fn heirs_that_die_in_turn_leave_what_was_before_or_what_is_after() {
                 deaths += 1;
             }
         }
+        println!("{}: {deaths} heirs have died", scene.name);
     }
-    println!("{deaths} heirs died");
 }
 
 /// Runs `meanwhile` before each step of `act`, one step a run, and says how many steps there were.

@@ -536,6 +536,9 @@ fn processes_killed_at_any_moment_under_load_stall_nobody_and_lose_no_more_than_
         for key in parent.stay.iter().rev().take(50) {
             assert!(matches!(parent.table.touch(*key, Binding::NONE, parent.now()), Verdict::Active(_)));
         }
+        if (round + 1).is_multiple_of(250) {
+            println!("{} kills of {kills}, the longest wait {longest:?}", round + 1);
+        }
     }
     steady.iter_mut().for_each(Process::kill);
     let recoveries = parent.table.stats().recoveries;
