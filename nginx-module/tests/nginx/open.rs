@@ -103,11 +103,12 @@ impl Stage {
     }
 }
 
-/// Waits until nginx closes the connection; says how much came.
+/// Waits until nginx closes the connection; says how much came. What is sent for ever is not waited for.
 #[track_caller]
 pub(crate) fn ends(stream: &mut BufReader<TcpStream>) -> usize {
-    let (mut all, mut piece) = (0, [0; 4096]);
+    let (began, mut all, mut piece) = (Instant::now(), 0, [0; 4096]);
     loop {
+        assert!(began.elapsed() < Duration::from_secs(60), "it was not ended, and {all} bytes have come");
         match stream.read(&mut piece) {
             Ok(0) => return all,
             Ok(length) => all += length,
@@ -121,7 +122,9 @@ pub(crate) fn ends(stream: &mut BufReader<TcpStream>) -> usize {
 #[track_caller]
 fn socket_ends(socket: &mut WebSocket<TcpStream>) {
     socket.get_ref().set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let began = Instant::now();
     loop {
+        assert!(began.elapsed() < Duration::from_secs(60), "it was not ended");
         match socket.read() {
             Ok(_) => {}
             Err(Error::Io(error)) if error.kind() == std::io::ErrorKind::WouldBlock => panic!("it was not ended"),
