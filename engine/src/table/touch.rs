@@ -280,7 +280,7 @@ impl Table {
             if now.as_millis() <= words.last.max(words.start) {
                 return Err(Next::Again);
             }
-        } else if words.last > TICK_MASK {
+        } else if words.last.max(words.start) > TICK_MASK {
             return Err(Next::Closely);
         }
         if seen.binding() != Binding::NONE {
@@ -387,4 +387,30 @@ impl Table {
 /// Until when the record of a session that ended is kept.
 pub(crate) fn remembered_until(view: &View, policy: &Policy, end: End) -> Tick {
     if view.mark().is_some() { view.kept_until() } else { keep_until(&view.life(), policy, end) }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::backing::Config;
+    use crate::table::start::Start;
+    use crate::time::Span;
+
+    #[test]
+    fn a_time_with_a_bit_that_no_time_has_keeps_no_session_alive() {
+        const START: usize = 4;
+        for bit in 48..64 {
+            let table = Table::private(&Config::new(100)).unwrap();
+            let policy = table.set_policy("p", &Policy::new().idle(Span::from_millis(100)), Tick::ZERO).unwrap();
+            let key = table.key(b"a");
+            table.start(key, &Start::under(policy), Tick::from_millis(10)).unwrap();
+            let (slot, _) = table.region.find(key).unwrap();
+            let at = table.region.layout.record(slot) + START;
+            table.region.set(at, table.region.get(at) | 1 << bit);
+            let over = Tick::from_millis(5000);
+            for verdict in [table.peek(key, Binding::NONE, over), table.touch(key, Binding::NONE, over)] {
+                assert!(!verdict.passes(), "bit {bit}: {verdict:?}");
+            }
+        }
+    }
 }

@@ -736,7 +736,10 @@ static void files_that_cannot_be_used_are_refused_by_name(void) {
   /* As another version of the library would have made it. */
   change_byte(path, 8);
   ANSWERS(CURFEW_OTHER_VERSION, curfew_open(path, &error, &other));
-  CHECK(strstr(error.message, "layout version 68") && strstr(error.message, "uses 4"));
+  unsigned theirs, ours;
+  const char *told = strstr(error.message, "layout version ");
+  CHECK(told && sscanf(told, "layout version %u, this program uses %u", &theirs, &ours) == 2);
+  CHECK(theirs == (ours ^ 64));
   ANSWERS(CURFEW_OTHER_VERSION, curfew_open_or_create(path, &config, &error, &other));
   change_byte(path, 8);
   OK(curfew_open(path, NULL, &table));
