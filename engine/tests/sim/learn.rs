@@ -194,8 +194,12 @@ impl World {
             assert!(!fates.is_empty(), "key {this}: {answer:?} fits none of {:#?}", self.fates[this]);
             possible += u64::from(ends);
             definite += u64::from(ends && !stays && !self.unsettled.contains(&this));
+            // It was there; which of two it was, if a call that died may have begun another, its event says.
+            let mut numbers: Vec<usize> = fates.iter().filter_map(number).collect();
+            numbers.sort_unstable();
+            numbers.dedup();
             if matches!(answer, Answer::Changed(Ok(())))
-                && let Some(number) = number(&fates[0])
+                && let [number] = numbers[..]
             {
                 self.accounts[number].certain = true;
             }
