@@ -37,8 +37,7 @@ pub(crate) struct Index {
 /// The tag of a digest: its low byte, which nothing else is made from; never zero.
 #[inline]
 pub(crate) fn tag(hash: u64) -> u8 {
-    let low = hash as u8;
-    low + u8::from(low == 0)
+    (hash as u8).max(1)
 }
 
 /// The place of a group that a digest takes if it is free. Its bits choose nothing else.
