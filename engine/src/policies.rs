@@ -6,7 +6,7 @@
 //! ```
 //!
 //! A version is written before the head names it and is never changed after. A change keeps the
-//! versions before it until every shard has been swept (shard.rs), because a session that had
+//! versions before it until every shard has been swept (shard/timed.rs), because a session that had
 //! ended under the old version before the change must not come back under the new one: while there
 //! are older versions, a life is judged by each in turn, up to the tick at which the next took over.
 //!
