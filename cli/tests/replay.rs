@@ -118,7 +118,7 @@ fn the_json_has_the_promised_fields_and_no_others() {
     assert_eq!(fields(&report["input"]), sorted("files format key events keys unparsed nokey out_of_order first last"));
     let policy =
         "name idle_ms lifetime_ms grace_ms grace_mode sessions forced_logins forced_idle forced_lifetime grace_resumes
-        grace_prompts active_ms exposure_ms open_at_end peak_live peak_at";
+        grace_prompts active_ms exposure_ms usable_ms open_at_end peak_live peak_at";
     assert_eq!(fields(&report["policies"][0]), sorted(policy));
 }
 

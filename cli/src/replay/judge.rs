@@ -18,8 +18,9 @@ pub(crate) struct Tally {
     pub(crate) forced_lifetime: u64,
     pub(crate) grace_resumes: u64,
     pub(crate) grace_prompts: u64,
-    pub(crate) active_ms: u64,
-    pub(crate) exposure_ms: u64,
+    pub(crate) active_ms: u128,
+    pub(crate) exposure_ms: u128,
+    pub(crate) usable_ms: u128,
     pub(crate) open_at_end: u64,
     pub(crate) peak_live: u64,
     /// When the peak was first reached.
@@ -52,6 +53,8 @@ pub(crate) struct Judge {
     capacity: u64,
     policy: PolicyId,
     resumes: bool,
+    /// How long after the last activity a request has to be confirmed, when a grace asks for that.
+    asks_after: Option<u64>,
     /// Before then nothing ends.
     due: Tick,
     /// The next of the table's events to look at.
@@ -96,6 +99,10 @@ impl Judge {
             capacity: FIRST_CAPACITY,
             policy: id,
             resumes: policy.grace_mode == GraceMode::Resume,
+            asks_after: (policy.grace_mode == GraceMode::Reauth
+                && policy.grace != Span::OFF
+                && policy.idle != Span::OFF)
+                .then(|| policy.idle.as_millis()),
             due: Tick::NEVER,
             cursor: 0,
             endings: Vec::new(),
@@ -128,7 +135,9 @@ impl Judge {
         self.due = self.table.next_due();
         self.tally.grace_prompts += 1;
         // The engine measures a session's age from now on; what was before counts here.
-        self.tally.active_ms += age.as_millis();
+        self.tally.active_ms += u128::from(age.as_millis());
+        // Had somebody else come instead, they could have used it for so long.
+        self.tally.usable_ms += u128::from(self.asks_after.unwrap_or(0));
         Ok(())
     }
 
@@ -183,8 +192,10 @@ impl Judge {
                 let known = self.endings.get_mut(id_of(event.key) as usize);
                 *known.ok_or_else(|| unexpected("advance", event))? = ending;
                 self.live -= 1;
-                self.tally.exposure_ms += event.idle.as_millis();
-                self.tally.active_ms += event.age.as_millis() - event.idle.as_millis();
+                let (age, idle) = (event.age.as_millis(), event.idle.as_millis());
+                self.tally.active_ms += u128::from(age - idle);
+                self.tally.exposure_ms += u128::from(idle);
+                self.tally.usable_ms += u128::from(self.asks_after.map_or(idle, |asks| idle.min(asks)));
             }
             if events.missed() > 0 {
                 return Err(unexpected("events", events.missed()));

@@ -40,8 +40,9 @@ pub(crate) struct PolicyReport {
     pub(crate) forced_lifetime: u64,
     pub(crate) grace_resumes: u64,
     pub(crate) grace_prompts: u64,
-    pub(crate) active_ms: u64,
-    pub(crate) exposure_ms: u64,
+    pub(crate) active_ms: u128,
+    pub(crate) exposure_ms: u128,
+    pub(crate) usable_ms: u128,
     pub(crate) open_at_end: u64,
     pub(crate) peak_live: u64,
     pub(crate) peak_at: Option<String>,
@@ -68,6 +69,7 @@ impl PolicyReport {
             grace_prompts: tally.grace_prompts,
             active_ms: tally.active_ms,
             exposure_ms: tally.exposure_ms,
+            usable_ms: tally.usable_ms,
             open_at_end: tally.open_at_end,
             peak_live: tally.peak_live,
             peak_at: judged.peak_time.map(rfc3339),
@@ -97,7 +99,7 @@ pub(crate) mod tests {
     }
 
     /// A policy with an idle timeout of 15 minutes.
-    pub(crate) fn policy(name: &str, forced_logins: u64, exposure_ms: u64) -> PolicyReport {
+    pub(crate) fn policy(name: &str, forced_logins: u64, exposure_ms: u128) -> PolicyReport {
         PolicyReport {
             name: name.into(),
             idle_ms: 900_000,
@@ -112,6 +114,7 @@ pub(crate) mod tests {
             grace_prompts: 0,
             active_ms: 0,
             exposure_ms,
+            usable_ms: exposure_ms,
             open_at_end: 0,
             peak_live: 1,
             peak_at: None,

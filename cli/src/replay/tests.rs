@@ -25,6 +25,7 @@ fn plainly(policy: &Policy, events: &[Event]) -> Judged {
     }
     let ms = |span: Span| span.as_millis() as i64;
     let limit = |from, span| if span == Span::OFF { NEVER } else { from + ms(span) };
+    let asks = policy.grace_mode == GraceMode::Reauth;
     for times in by_key.values_mut() {
         times.sort();
         let (mut begun, mut start, mut last) = (times[0], times[0], times[0]);
@@ -35,8 +36,9 @@ fn plainly(policy: &Policy, events: &[Event]) -> Judged {
             if time == NEVER || time >= end {
                 edges.push((end, -1));
                 edges.push((begun, 1));
-                tally.active_ms += (last - begun) as u64;
-                tally.exposure_ms += (end - last) as u64;
+                tally.active_ms += (last - begun) as u128;
+                tally.exposure_ms += (end - last) as u128;
+                tally.usable_ms += (if asks { end.min(soft) } else { end } - last) as u128;
                 if time == NEVER {
                     tally.open_at_end += u64::from(end > latest);
                     continue;
@@ -53,6 +55,7 @@ fn plainly(policy: &Policy, events: &[Event]) -> Judged {
                     GraceMode::Resume => tally.grace_resumes += 1,
                     GraceMode::Reauth => {
                         tally.grace_prompts += 1;
+                        tally.usable_ms += (soft - last) as u128;
                         start = time;
                     }
                 }

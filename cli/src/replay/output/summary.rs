@@ -8,48 +8,85 @@ pub(crate) fn sentence(report: &Report, length_ms: u64) -> Option<String> {
     if report.input.events == 0 {
         return None;
     }
-    let strict = report.policies.iter().max_by_key(|policy| (logins(policy), std::cmp::Reverse(policy.exposure_ms)))?;
-    let loose = report.policies.iter().min_by_key(|policy| (logins(policy), policy.exposure_ms))?;
+    let policies = &report.policies;
+    let strict = policies.iter().max_by_key(|policy| (interruptions(policy), std::cmp::Reverse(policy.usable_ms)))?;
+    let loose = policies.iter().min_by_key(|policy| (interruptions(policy), policy.usable_ms))?;
     let whom = whom(report);
-    let prompts = report.policies.iter().any(|policy| policy.grace_prompts > 0);
-    let cost = if prompts {
-        ("forced login or prompt", "forced logins and prompts")
-    } else {
-        ("forced login", "forced logins")
-    };
-    if report.policies.len() == 1 {
+    if policies.len() == 1 {
         return Some(alone(strict, &whom, report.input.keys, length_ms));
     }
-    let (more, less) = (logins(strict), logins(loose));
-    let (from, to) = (exposed(loose), exposed(strict));
+    let (more, less) = (interruptions(strict), interruptions(loose));
     if more == less {
-        let best = report.policies.iter().min_by_key(|policy| policy.exposure_ms)?;
+        return equally_often(policies, &whom);
+    }
+    let (from, to) = (usable(loose), usable(strict));
+    let instead = format!("{} instead of {}", cost(loose), cost(strict));
+    // What is shown alike is alike to whoever reads it.
+    if from.to_string() == to.to_string() {
         return Some(format!(
-            "For {whom} these policies cost the same, {}; {} leaves abandoned sessions usable for the shortest time, {} in all.",
-            counted(more, cost),
-            best.name,
-            exposed(best),
+            "{} is better than {}: for {whom} it costs {instead}, and abandoned sessions stay usable by somebody else for the same time, {from} in all.",
+            loose.name, strict.name,
         ));
     }
-    if strict.exposure_ms >= loose.exposure_ms {
+    if strict.usable_ms > loose.usable_ms {
         return Some(format!(
-            "{} is better than {} on both counts: for {whom} it costs {} instead of {}, and abandoned sessions stay usable by somebody else for {from} in all instead of {to}.",
-            loose.name,
-            strict.name,
-            counted(less, cost),
-            thousands(more.into()),
+            "{} is better than {} on both counts: for {whom} it costs {instead}, and abandoned sessions stay usable by somebody else for {from} in all instead of {to}.",
+            loose.name, strict.name,
         ));
     }
-    let cut = 100 - percent(strict.exposure_ms, loose.exposure_ms);
+    let cut = match 100 - percent(strict.usable_ms, loose.usable_ms) {
+        0 => "less than 1 % less".into(),
+        cut => format!("{cut} % less"),
+    };
+    let prompts = policies.iter().any(|policy| policy.grace_prompts > 0);
+    let (noun, both) = if prompts {
+        (
+            ("more forced login or prompt", "more forced logins and prompts"),
+            format!("{} instead of {}", cost(strict), cost(loose)),
+        )
+    } else {
+        (
+            ("more forced login", "more forced logins"),
+            format!("{} instead of {}", thousands(more.into()), thousands(less.into())),
+        )
+    };
     Some(format!(
-        "{} instead of {} costs {} ({} instead of {}, {} for each of the {whom}) and buys {cut} % less time in which somebody else could use an abandoned session ({to} instead of {from} in all).",
+        "{} instead of {} costs {} ({both}, {} for each of the {whom}) and buys {cut} time in which somebody else could use an abandoned session ({to} instead of {from} in all).",
         strict.name,
         loose.name,
-        counted(more - less, (&format!("more {}", cost.0), &format!("more {}", cost.1))),
-        thousands(more.into()),
-        thousands(less.into()),
+        counted(more - less, noun),
         each(more - less, report.input.keys),
     ))
+}
+
+/// All of them interrupt as often; what is left is how, and what that is good for.
+fn equally_often(policies: &[PolicyReport], whom: &str) -> Option<String> {
+    let best = policies.iter().min_by_key(|policy| (policy.usable_ms, policy.forced_logins))?;
+    let alike = policies.iter().all(|policy| policy.forced_logins == best.forced_logins);
+    let cost = if alike {
+        format!("cost the same, {}", cost(best))
+    } else {
+        format!("interrupt as often, {}", counted(interruptions(best), ("time", "times")))
+    };
+    let shown = usable(best);
+    Some(if policies.iter().any(|policy| usable(policy).to_string() != shown.to_string()) {
+        let how = if alike { String::new() } else { format!(", with {}", self::cost(best)) };
+        format!(
+            "For {whom} these policies {cost}; {} leaves abandoned sessions usable by somebody else for the shortest time, {shown} in all{how}.",
+            best.name
+        )
+    } else if alike {
+        format!(
+            "For {whom} these policies {cost}, and leave abandoned sessions usable by somebody else for the same time, {shown} in all."
+        )
+    } else {
+        let gentle = policies.iter().min_by_key(|policy| policy.forced_logins)?;
+        format!(
+            "For {whom} these policies {cost}, and leave abandoned sessions usable by somebody else for the same time, {shown} in all; {} has the fewest forced logins, with {}.",
+            gentle.name,
+            self::cost(gentle)
+        )
+    })
 }
 
 fn alone(policy: &PolicyReport, whom: &str, keys: u64, length_ms: u64) -> String {
@@ -59,7 +96,7 @@ fn alone(policy: &PolicyReport, whom: &str, keys: u64, length_ms: u64) -> String
         String::new()
     };
     let length = Rough(length_ms.into());
-    let asked = match logins(policy) {
+    let asked = match interruptions(policy) {
         0 => format!("{whom} would never have been asked to log in again in {length}"),
         times => format!(
             "{whom} would have been asked to log in again {}{prompts} in {length}, {} for each",
@@ -70,13 +107,27 @@ fn alone(policy: &PolicyReport, whom: &str, keys: u64, length_ms: u64) -> String
     format!(
         "Under {}, {asked}, and an abandoned session would have stayed usable by somebody else for {} on average.",
         policy.name,
-        Rough(u128::from(policy.exposure_ms) / u128::from(policy.sessions.max(1))),
+        Rough(policy.usable_ms / u128::from(left_behind(policy).max(1))),
     )
 }
 
 /// How often somebody had to log in or prove presence again.
-fn logins(policy: &PolicyReport) -> u64 {
+fn interruptions(policy: &PolicyReport) -> u64 {
     policy.forced_logins + policy.grace_prompts
+}
+
+/// How often a session was left until it was over, or until it had to be confirmed.
+fn left_behind(policy: &PolicyReport) -> u64 {
+    policy.sessions + policy.grace_prompts
+}
+
+fn cost(policy: &PolicyReport) -> String {
+    let logins = counted(policy.forced_logins, ("forced login", "forced logins"));
+    match (policy.forced_logins, counted(policy.grace_prompts, ("prompt", "prompts"))) {
+        _ if policy.grace_prompts == 0 => logins,
+        (0, prompts) => prompts,
+        (_, prompts) => format!("{logins} and {prompts}"),
+    }
 }
 
 fn counted(number: u64, (one, many): (&str, &str)) -> String {
@@ -85,12 +136,12 @@ fn counted(number: u64, (one, many): (&str, &str)) -> String {
 
 /// How long sessions are usable after their last activity. Compared as a sum: a stricter policy makes
 /// more sessions of the same use, so that its average can be shorter and more exposed all the same.
-fn exposed(policy: &PolicyReport) -> Rough {
-    Rough(policy.exposure_ms.into())
+fn usable(policy: &PolicyReport) -> Rough {
+    Rough(policy.usable_ms)
 }
 
-fn percent(part: u64, whole: u64) -> u128 {
-    (u128::from(part) * 100 + u128::from(whole) / 2) / u128::from(whole.max(1))
+fn percent(part: u128, whole: u128) -> u128 {
+    (part * 100 + whole / 2) / whole.max(1)
 }
 
 /// `number / among` with one decimal.
@@ -142,7 +193,7 @@ mod tests {
         let text = said(vec![policy("worse", 30, 80_000_000), policy("better", 10, 60_000_000)]);
         assert!(
             text.starts_with(
-                "better is better than worse on both counts: for 10 users it costs 10 forced logins instead of 30, and abandoned sessions stay usable by somebody else for 16h 40m in all instead of 22h 13m."
+                "better is better than worse on both counts: for 10 users it costs 10 forced logins instead of 30 forced logins, and abandoned sessions stay usable by somebody else for 16h 40m in all instead of 22h 13m."
             ),
             "{text}"
         );
@@ -162,9 +213,62 @@ mod tests {
     }
 
     #[test]
-    fn policies_that_cost_the_same_are_told_apart_by_exposure() {
+    fn policies_that_cost_the_same_are_told_apart_by_the_time_they_leave_sessions_usable() {
         let text = said(vec![policy("a", 1, 80_000_000), policy("b", 1, 60_000_000)]);
         assert!(text.contains("cost the same, 1 forced login; b leaves"), "{text}");
+    }
+
+    #[test]
+    fn policies_that_do_the_same_are_not_told_apart() {
+        let text = said(vec![policy("a", 3, 60_000_000), policy("b", 3, 60_000_000)]);
+        assert_eq!(
+            text,
+            "For 10 users these policies cost the same, 3 forced logins, and leave abandoned sessions usable by somebody else for the same time, 16h 40m in all."
+        );
+    }
+
+    #[test]
+    fn a_prompt_is_not_called_a_forced_login() {
+        let asks =
+            |name, logins, prompts, usable| PolicyReport { grace_prompts: prompts, ..policy(name, logins, usable) };
+        let text = said(vec![policy("hard", 9, 60_000_000), asks("soft", 7, 2, 60_000_000)]);
+        assert!(
+            text.contains("interrupt as often, 9 times, and")
+                && text.ends_with("soft has the fewest forced logins, with 7 forced logins and 2 prompts."),
+            "{text}"
+        );
+        let text = said(vec![policy("hard", 9, 60_000_000), asks("soft", 7, 2, 90_000_000)]);
+        assert!(
+            text.contains("9 times; hard leaves") && text.ends_with("16h 40m in all, with 9 forced logins."),
+            "{text}"
+        );
+        let text = said(vec![policy("hard", 30, 80_000_000), asks("soft", 0, 2, 60_000_000)]);
+        assert!(text.contains("it costs 2 prompts instead of 30 forced logins, and"), "{text}");
+        let text = said(vec![asks("hard", 28, 2, 60_000_000), policy("soft", 10, 80_000_000)]);
+        assert!(
+            text.starts_with("hard instead of soft costs 20 more forced logins and prompts (28 forced logins and 2 prompts instead of 10 forced logins, 2.0 for each of the 10 users) and buys 25 % less time"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn nothing_is_called_better_in_what_is_shown_to_be_equal() {
+        let text = said(vec![policy("worse", 30, 86_400_000_000), policy("better", 10, 86_400_000_007)]);
+        assert!(
+            text.starts_with("better is better than worse: for 10 users it costs 10 forced logins instead of 30")
+                && text.ends_with("for the same time, 2y 269d in all."),
+            "{text}"
+        );
+        let text = said(vec![policy("loose", 10, 360_000_000), policy("strict", 30, 359_900_000)]);
+        assert!(text.contains("buys less than 1 % less time"), "{text}");
+    }
+
+    #[test]
+    fn what_counts_is_how_long_a_session_can_be_used_and_not_when_it_is_gone() {
+        // With a grace that asks, it is gone an hour later, and no longer usable for that.
+        let asks = PolicyReport { usable_ms: 9_000_000, ..policy("asks", 0, 45_000_000) };
+        let text = said(vec![asks]);
+        assert!(text.ends_with("usable by somebody else for 15m on average."), "{text}");
     }
 
     #[test]

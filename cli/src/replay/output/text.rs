@@ -96,8 +96,13 @@ fn table(policies: &[PolicyReport], labels: &[String]) -> String {
             show: any(|p| p.grace_ms > 0),
             cell: |p| thousands((p.grace_resumes + p.grace_prompts).into()),
         },
-        Column { heading: ["time", "in use"], show: true, cell: |p| Rough(p.active_ms.into()).to_string() },
-        Column { heading: ["time", "exposed"], show: true, cell: |p| Rough(p.exposure_ms.into()).to_string() },
+        Column { heading: ["time", "in use"], show: true, cell: |p| Rough(p.active_ms).to_string() },
+        Column { heading: ["time", "exposed"], show: true, cell: |p| Rough(p.exposure_ms).to_string() },
+        Column {
+            heading: ["time", "usable"],
+            show: any(|p| p.usable_ms != p.exposure_ms),
+            cell: |p| Rough(p.usable_ms).to_string(),
+        },
         Column { heading: ["live at", "peak"], show: true, cell: |p| thousands(p.peak_live.into()) },
     ];
     let columns: Vec<&Column> = columns.iter().filter(|column| column.show).collect();
@@ -191,7 +196,8 @@ mod tests {
     use super::*;
 
     fn shown(width: usize, names: &[&str]) -> String {
-        let policies = names.iter().zip(1..).map(|(name, n)| policy(name, 1000 * n, 90_000_000 * n)).collect();
+        let policies =
+            names.iter().zip(1..).map(|(name, n)| policy(name, 1000 * n, u128::from(90_000_000 * n))).collect();
         render_within(&report(policies), &Census::default(), width)
     }
 
