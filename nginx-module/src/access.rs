@@ -18,7 +18,7 @@ use crate::nginx::{Request, fence};
 use crate::record::{self, Record};
 use crate::status::Status;
 use crate::zone::Zone;
-use crate::{clock, cookies, navigation, streams};
+use crate::{ambiguity, clock, navigation, streams};
 
 const DECLINED: ngx_int_t = NGX_DECLINED as ngx_int_t;
 /// How often a token's expiry that cannot be read is written to the log by one worker.
@@ -33,9 +33,11 @@ pub(crate) unsafe extern "C" fn access(raw: *mut ngx_http_request_t) -> ngx_int_
     fence(request.log(), refuse_status(conf, Status::Error).unwrap_or(DECLINED), || {
         let Some(record) = record::of(request) else { return 500 };
         if conf.is_guarded() {
-            // What was refused a moment ago is on its way to its error page.
+            // What was refused a moment ago is on its way to its error page. That must not be what it was
+            // refused, as it would be where an upstream is asked for the path that the client wanted.
             if record.denied {
-                return DECLINED;
+                let refusal = record.status.and_then(|status| refuse_status(conf, status));
+                return refusal.filter(|_| request.has_handler()).unwrap_or(DECLINED);
             }
             let status = check(request, conf);
             let Some(record) = record::find(request) else { return 500 };
@@ -51,7 +53,11 @@ pub(crate) unsafe extern "C" fn access(raw: *mut ngx_http_request_t) -> ngx_int_
                 None => record.passed = true,
             }
         }
-        end(request, conf);
+        if let Err(status) = end(request, conf)
+            && let Some(refusal) = could_not_end(request, conf, status)
+        {
+            return refusal;
+        }
         streams::follow(request, conf);
         DECLINED
     })
@@ -68,8 +74,7 @@ pub(crate) unsafe extern "C" fn precontent(raw: *mut ngx_http_request_t) -> ngx_
         if record::of(request).is_none() {
             return 500;
         }
-        end(request, conf);
-        DECLINED
+        end(request, conf).err().and_then(|status| could_not_end(request, conf, status)).unwrap_or(DECLINED)
     })
 }
 
@@ -109,7 +114,7 @@ impl Shown {
         let now = clock::now(&table);
         let source = id;
         let id = request.evaluate(source).ok_or(Status::Error)?;
-        if cookies::is_ambiguous(request, source, id) {
+        if ambiguity::is_ambiguous(request, source, id) {
             return Err(Status::AmbiguousId);
         }
         if id.is_empty() {
@@ -136,6 +141,12 @@ impl Shown {
             }
         }
         Ok(shown)
+    }
+
+    /// Whether the session is bound to what the request does not show. Then that is counted, and ends the
+    /// session if the policy says so.
+    pub(crate) fn is_mismatch(&self) -> bool {
+        matches!(self.peek(), Verdict::Mismatch(_)) && matches!(self.touch(), Verdict::Mismatch(_))
     }
 
     /// Asks about the session.
@@ -173,7 +184,13 @@ fn complain_about_token(request: Request<'_>) {
 fn check(request: Request<'_>, conf: &LocConf) -> Status {
     let shown = match Shown::read(request, conf, conf.id) {
         Ok(shown) => shown,
-        Err(status) => return status,
+        Err(status) => {
+            // Where it was let through before says nothing about here.
+            if let Some(record) = record::find(request) {
+                record.passed = false;
+            }
+            return status;
+        }
     };
     let zone = conf.zone().map_or(std::ptr::null(), std::ptr::from_ref);
     let Some(record) = record::find(request) else { return Status::Error };
@@ -208,6 +225,9 @@ fn check(request: Request<'_>, conf: &LocConf) -> Status {
     }
     let status = judge(&shown.table, verdict, record);
     if status == Status::Unknown && conf.unknown == choice::START {
+        if request.evaluate(conf.id).is_none_or(|id| ambiguity::has_spellings(conf.id, id)) {
+            return Status::AmbiguousId;
+        }
         let started = shown.start(request, conf);
         return match record::find(request) {
             Some(record) if started == Status::Active => judge(&shown.table, shown.peek(), record),
@@ -269,43 +289,63 @@ fn refuse(request: Request<'_>, conf: &LocConf, status: Status, refusal: ngx_int
     if matches!(request.method(), NGX_HTTP_GET | NGX_HTTP_HEAD) { 302 } else { 303 }
 }
 
-/// Does what `curfew_end` says.
-fn end(request: Request<'_>, conf: &LocConf) {
+/// Does what `curfew_end` says, or says why it cannot.
+pub(crate) fn end(request: Request<'_>, conf: &LocConf) -> Result<(), Status> {
     let cause = match conf.end {
         choice::LOGOUT => Cause::Logout,
         choice::REVOKED => Cause::Revoked,
-        _ => return,
+        _ => return Ok(()),
     };
     if request.is_refused() || record::find(request).is_none_or(|record| record.ended || record.denied) {
-        return;
+        return Ok(());
     }
     // What has an end must not hang on anything but the id.
     match Shown::read_id(request, conf, conf.id) {
-        Ok(shown) => {
-            let Some(record) = record::find(request) else { return };
-            record.ended = true;
-            record.counts = false;
-            // Its own response is to come whole.
-            streams::forget(&mut record.stream);
-            record.left = None;
-            record.key = Some(shown.key);
-            record.zone = conf.zone().map_or(std::ptr::null(), std::ptr::from_ref);
-            match shown.table.end(shown.key, cause, shown.now) {
-                Ok(()) => record.status = Some(Status::Ended(cause)),
-                Err(error) => {
-                    ngx_log_error!(
-                        NGX_LOG_INFO,
-                        request.log(),
-                        "curfew: nothing to end, session {}: {}",
-                        shown.key,
-                        error
-                    );
-                }
-            }
-        }
+        Ok(shown) => end_one(request, conf, &shown, cause),
         Err(Status::NoId) => {}
-        Err(status) => {
-            ngx_log_error!(NGX_LOG_WARN, request.log(), "curfew: a session could not be ended, {}", status.name());
+        Err(Status::AmbiguousId) => end_all(request, conf, cause)?,
+        Err(status) => return Err(status),
+    }
+    Ok(())
+}
+
+/// Nobody is told of a logout that was none.
+fn could_not_end(request: Request<'_>, conf: &LocConf, status: Status) -> Option<ngx_int_t> {
+    ngx_log_error!(NGX_LOG_WARN, request.log(), "curfew: a session could not be ended, {}", status.name());
+    let record = record::find(request)?;
+    record.status = Some(status);
+    record.dry_run = conf.is_dry_run();
+    refuse_status(conf, status).map(|refusal| refuse(request, conf, status, refusal))
+}
+
+/// Whatever value the application takes for its user's: a cookie that somebody has planted beside it must not
+/// keep him from logging out.
+fn end_all(request: Request<'_>, conf: &LocConf, cause: Cause) -> Result<(), Status> {
+    let table = conf.zone().and_then(|zone| zone.table(request.log())).ok_or(Status::Error)?;
+    let now = clock::now(&table);
+    let mut keys = Vec::new();
+    ambiguity::each(request, conf.id, |id| keys.extend((!id.is_empty()).then(|| table.key(id))));
+    for key in keys {
+        let shown = Shown { table: Rc::clone(&table), key, binding: Binding::NONE, token: None, now };
+        end_one(request, conf, &shown, cause);
+    }
+    Ok(())
+}
+
+fn end_one(request: Request<'_>, conf: &LocConf, shown: &Shown, cause: Cause) {
+    let Some(record) = record::find(request) else { return };
+    record.ended = true;
+    record.counts = false;
+    // Its own response is to come whole.
+    streams::forget(&mut record.stream);
+    record.left = None;
+    record.key = Some(shown.key);
+    record.zone = conf.zone().map_or(std::ptr::null(), std::ptr::from_ref);
+    match shown.table.end(shown.key, cause, shown.now) {
+        Ok(()) => record.status = Some(Status::Ended(cause)),
+        Err(error) => {
+            let log = request.log();
+            ngx_log_error!(NGX_LOG_INFO, log, "curfew: nothing to end, session {}: {}", shown.key, error);
         }
     }
 }

@@ -45,6 +45,8 @@ pub(crate) struct MainConf {
     pub(crate) log_level: Option<ngx_uint_t>,
     /// Whether there is a place where what is sent to the client counts as activity.
     pub(crate) counts_sent: bool,
+    /// Whether it was said that what has ended may begin again.
+    has_warned: bool,
 }
 
 /// `zone=app policy=staff`, by name and place: both may be defined further down.
@@ -179,6 +181,13 @@ impl LocConf {
             return Some(("curfew_status_json", false, true));
         }
         None
+    }
+
+    /// Whether an id that has ended may begin again here before the time that the policy says.
+    fn forgets_what_it_must_not(&self, main: &MainConf) -> bool {
+        let evicts = main.policies.get(self.policy).is_some_and(|(_, policy)| policy.on_full == OnFull::EvictEnded);
+        let survives = self.zone().is_some_and(Zone::survives_a_restart);
+        self.is_guarded() && self.unknown == choice::START && (evicts || !survives)
     }
 
     /// Takes over what the level above says and this one does not.
@@ -331,10 +340,16 @@ pub(crate) unsafe extern "C" fn merge_loc(cf: *mut ngx_conf_t, above: *mut c_voi
             mine.merge(above);
             let main = main_of(cf);
             main.counts_sent |= mine.is_guarded() && mine.has_streams() && mine.stream_activity == choice::BOTH;
-            match mine.resolve(main) {
-                Ok(()) => OK,
-                Err(message) => refuse(cf, &message),
+            if let Err(message) = mine.resolve(main) {
+                return refuse(cf, &message);
             }
+            if !main.has_warned && mine.forgets_what_it_must_not(main) {
+                main.has_warned = true;
+                let message = "with \"curfew_unknown start\", what has ended begins again once it is forgotten: give the \
+                               curfew_zone a path=, and do not use on_full=evict_ended";
+                ngx_conf_log_error!(NGX_LOG_WARN, cf, "{}", message);
+            }
+            OK
         })
     }
 }

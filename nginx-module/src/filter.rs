@@ -11,7 +11,7 @@ use nginx_sys::{
 };
 use ngx::ngx_log_error;
 
-use crate::access::{Shown, is_true, judge};
+use crate::access::{self, Shown, is_true, judge};
 use crate::conf::{self, LocConf, choice};
 use crate::nginx::{ERROR, Request, fence};
 use crate::record::{self, Record};
@@ -45,6 +45,11 @@ pub(crate) unsafe extern "C" fn header_filter(raw: *mut ngx_http_request_t) -> n
 /// Lets a response through, or says with which status it is replaced.
 fn filter(request: Request<'_>, conf: &LocConf) -> Result<(), ngx_int_t> {
     if !request.is_replaced() && request.status() < 400 {
+        // What answers before the access phase (`return`) has not passed it.
+        if conf.end != choice::OFF {
+            record::of(request).ok_or(ERROR)?;
+            access::end(request, conf).or_else(|status| refused(request, conf, "a logout", status))?;
+        }
         if let Some(record) = record::find(request) {
             count(request, record);
             if request.status() == SWITCHING_PROTOCOLS {
@@ -82,18 +87,19 @@ fn count(request: Request<'_>, record: &mut Record) {
 /// What becomes of a response whose session could not be begun or changed.
 fn refused(request: Request<'_>, conf: &LocConf, what: &str, status: Status) -> Result<(), ngx_int_t> {
     ngx_log_error!(NGX_LOG_WARN, request.log(), "curfew: {} was refused, {}", what, status.name());
+    let refusal = match status {
+        _ if conf.is_dry_run() => None,
+        Status::Full | Status::Error if conf.on_error == choice::PASS => None,
+        Status::Full | Status::Error => Some(503),
+        Status::Limited => Some(403),
+        _ => Some(conf.deny_status),
+    };
     if let Some(record) = record::of(request) {
         record.status = Some(status);
         record.dry_run = conf.is_dry_run();
-        record.denied = !conf.is_dry_run();
+        record.denied = refusal.is_some();
     }
-    match status {
-        _ if conf.is_dry_run() => Ok(()),
-        Status::Full | Status::Error if conf.on_error == choice::PASS => Ok(()),
-        Status::Full | Status::Error => Err(503),
-        Status::Limited => Err(403),
-        _ => Err(conf.deny_status),
-    }
+    refusal.map_or(Ok(()), Err)
 }
 
 fn start(request: Request<'_>, conf: &LocConf) -> Result<(), ngx_int_t> {
@@ -120,6 +126,9 @@ fn rotate(request: Request<'_>, conf: &LocConf) -> Result<(), ngx_int_t> {
         (Err(Status::NoId), _) | (_, Err(Status::NoId)) | (Ok(_), Ok(_)) => return Ok(()),
         (Err(status), _) | (_, Err(status)) => return refused(request, conf, "a new id", status),
     };
+    if old.is_mismatch() {
+        return refused(request, conf, "a new id", Status::BindingMismatch);
+    }
     match old.table.rotate(old.key, new.key, OVERLAP, old.now) {
         Ok(_) => {
             if let Some(record) = record::of(request) {
@@ -145,6 +154,9 @@ fn reauthenticate(request: Request<'_>, conf: &LocConf) -> Result<(), ngx_int_t>
         Ok(shown) => shown,
         Err(status) => return refused(request, conf, "a re-authentication", status),
     };
+    if shown.is_mismatch() {
+        return refused(request, conf, "a re-authentication", Status::BindingMismatch);
+    }
     match shown.table.reauthenticate(shown.key, shown.token, shown.now) {
         Ok(()) => {
             let Some(record) = record::of(request) else { return Err(ERROR) };

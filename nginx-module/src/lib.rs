@@ -16,7 +16,8 @@
 //! | `timer` | expiry |
 //! | `page`, `variables`, `status` | what is told |
 //! | `admin` | figures and control for the operator |
-//! | `nginx`, `clock`, `navigation`, `cookies` | the ground |
+//! | `ambiguity`, `values` | ids that are there twice |
+//! | `nginx`, `clock`, `navigation` | the ground |
 //!
 //! Nothing unwinds into nginx: every callback runs behind `nginx::fence`. Nothing blocks: requests
 //! are decided without a lock, and the timer works in small pieces.
@@ -27,9 +28,9 @@
 mod access;
 mod activity;
 mod admin;
+mod ambiguity;
 mod clock;
 mod conf;
-mod cookies;
 mod filter;
 mod frames;
 mod module;
@@ -40,5 +41,6 @@ mod record;
 mod status;
 mod streams;
 mod timer;
+mod values;
 mod variables;
 mod zone;

@@ -153,6 +153,12 @@ impl<'r> Request<'r> {
         unsafe { (*self.raw).access_code != 0 }
     }
 
+    /// Whether its location has a handler of its own, such as an upstream, and not just files.
+    pub(crate) fn has_handler(self) -> bool {
+        // SAFETY: the request is live.
+        unsafe { (*self.raw).content_handler.is_some() }
+    }
+
     pub(crate) fn method(self) -> u32 {
         // SAFETY: the request is live.
         unsafe { (*self.raw).method as u32 }
@@ -204,6 +210,11 @@ impl<'r> Request<'r> {
 
     /// The values of all request headers of this name, which is compared without regard to case.
     pub(crate) fn headers(self, name: &[u8]) -> impl Iterator<Item = &'r [u8]> {
+        self.all_headers().filter(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    }
+
+    /// Names and values of all request headers.
+    pub(crate) fn all_headers(self) -> impl Iterator<Item = (&'r [u8], &'r [u8])> {
         // SAFETY: the request is live.
         let mut part: *const ngx_list_part_t = unsafe { &raw const (*self.raw).headers_in.headers.part };
         let mut at = 0;
@@ -218,9 +229,7 @@ impl<'r> Request<'r> {
                     }
                     let header = (*part).elts.cast::<ngx_table_elt_t>().add(at);
                     at += 1;
-                    if bytes((*header).key).eq_ignore_ascii_case(name) {
-                        return Some(bytes((*header).value));
-                    }
+                    return Some((bytes((*header).key), bytes((*header).value)));
                 }
             }
         })

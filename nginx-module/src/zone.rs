@@ -136,6 +136,10 @@ impl Zone {
         }
     }
 
+    pub(crate) fn survives_a_restart(&self) -> bool {
+        self.path.is_some()
+    }
+
     /// Announces the zone to nginx, which calls [`init`] once the whole configuration was read.
     pub(crate) fn register(&self, cf: &mut ngx_conf_t) -> Option<()> {
         let handed = in_pool(cf.pool, Handed { fd: -1, zone: self })?;

@@ -67,18 +67,31 @@ fn an_error_page_is_shown_though_it_lies_in_a_guarded_place() {
         "location /file { error_page 401 /login.html; proxy_pass http://$APP; }
          location /named { error_page 401 = @login; proxy_pass http://$APP; }
          location = /login.html { }
-         location @login { proxy_pass http://$APP/form; }"
-            .replace("http://$APP/form", "http://$APP")
-            .as_str(),
+         location @login { curfew off; rewrite ^ /form break; proxy_pass http://$APP; }",
     );
     let response = nginx.with_id("/file", "made-up");
     assert_eq!((response.status, response.body.as_str()), (401, "please log in\n"));
     assert_eq!(response.header("WWW-Authenticate"), Some("Session realm=\"curfew\""));
     let response = nginx.with_id("/named", "made-up");
-    assert_eq!((response.status, response.body.as_str()), (200, "application /named"));
+    assert_eq!((response.status, response.body.as_str()), (200, "application /form"));
     assert_eq!(response.verdict(), "UNKNOWN");
     assert_eq!(response.header("Cache-Control"), Some("no-store"));
     assert_eq!(nginx.with_id("/login.html", "made-up").status, 401, "by itself it is guarded");
+}
+
+#[test]
+fn an_error_page_is_not_the_page_that_was_refused() {
+    let nginx = start(
+        "location /named { error_page 401 = @login; proxy_pass http://$APP; }
+         location /path { error_page 401 /front; proxy_pass http://$APP; }
+         location /front { proxy_pass http://$APP/$request_uri; }
+         location @login { proxy_pass http://$APP; }",
+    );
+    for path in ["/named", "/path"] {
+        let response = nginx.with_id(path, "made-up");
+        assert_eq!((response.status, response.verdict()), (401, "UNKNOWN"), "{path}");
+        assert!(!response.body.contains("application"), "{path}: {}", response.body);
+    }
 }
 
 #[test]

@@ -87,6 +87,22 @@ fn units_are_those_of_nginx_and_0_switches_a_limit_off() {
 }
 
 #[test]
+fn who_begins_what_has_ended_once_it_is_forgotten_is_warned_once() {
+    let warned = |zone: &str, policy: &str, unknown: &str| {
+        let (in_order, text) = check(&format!(
+            "curfew_zone zone=app:1m {zone}; curfew_policy staff idle=5m {policy}; curfew_id $cookie_sid; curfew policy=staff;
+             server {{ location / {{ curfew_unknown {unknown}; }} location /b {{ curfew_unknown {unknown}; }} }}"
+        ));
+        assert!(in_order, "{text}");
+        text.matches("begins again once it is forgotten").count()
+    };
+    assert_eq!(warned("", "", "start"), 1);
+    assert_eq!(warned("path=$FOLDER/app.region", "on_full=evict_ended", "start"), 1);
+    assert_eq!(warned("path=$FOLDER/app.region", "", "start"), 0);
+    assert_eq!(warned("", "", "deny"), 0);
+}
+
+#[test]
 fn the_only_zone_and_the_only_policy_need_no_name() {
     let (in_order, text) = check(
         "curfew_zone zone=app:1m; curfew_policy staff idle=5m; curfew_id $cookie_sid;

@@ -3,6 +3,7 @@
 mod admin;
 mod answers;
 mod directives;
+mod evasion;
 mod example;
 mod fastcgi;
 mod harness;

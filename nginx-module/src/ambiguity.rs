@@ -1,0 +1,72 @@
+//! An id that is there twice.
+//!
+//! nginx takes the first one of a name, and some applications take the last: then nginx would check one
+//! session and the application serve another, which may have ended long ago. So a request that has
+//! several values for what names its session has none.
+
+use crate::conf::Value;
+use crate::nginx::{Request, bytes};
+use crate::values::{Place, values};
+
+/// Whether `source` is a cookie, a header or an argument (`$cookie_name`, `$http_name`, `$arg_name`) of
+/// which an application may find another value than nginx has, which is `value`.
+pub(crate) fn is_ambiguous(request: Request<'_>, source: Value, value: &[u8]) -> bool {
+    let value = value.trim_ascii();
+    all(request, source, &mut |other| other != value)
+}
+
+/// All values of it.
+pub(crate) fn each<'r>(request: Request<'r>, source: Value, mut with: impl FnMut(&'r [u8])) {
+    all(request, source, &mut |value| {
+        with(value);
+        false
+    });
+}
+
+/// Whether the text that `source` stands for is a cookie's, whose every byte the client has chosen and whose
+/// spelling an application may undo before it looks at it: such a text is not the only one for its session.
+pub(crate) fn has_spellings(source: Value, value: &[u8]) -> bool {
+    let is_cookie = matches!(named(source), Some((Source::Cookie, _)));
+    is_cookie && value.iter().any(|byte| matches!(byte, b'"' | b'\\' | b'%') || !byte.is_ascii_graphic())
+}
+
+#[derive(Clone, Copy)]
+enum Source {
+    Cookie,
+    Header,
+    Argument,
+}
+
+/// What a directive's text names, if it is one variable and nothing else.
+fn named<'v>(source: Value) -> Option<(Source, &'v [u8])> {
+    // SAFETY: the text of a directive lives as long as the configuration that serves the request.
+    let text = unsafe { bytes((*source).value) };
+    let text = text.strip_prefix(b"$")?;
+    let text = text.strip_prefix(b"{").and_then(|text| text.strip_suffix(b"}")).unwrap_or(text);
+    let sources = [(&b"cookie_"[..], Source::Cookie), (b"http_", Source::Header), (b"arg_", Source::Argument)];
+    sources.into_iter().find_map(|(prefix, source)| {
+        // nginx does not mind how the names of its variables are written.
+        let (start, name) = text.split_at_checked(prefix.len())?;
+        start.eq_ignore_ascii_case(prefix).then_some((source, name))
+    })
+}
+
+/// Whether `is_it` says yes to one of the values.
+fn all<'r>(request: Request<'r>, source: Value, is_it: &mut dyn FnMut(&'r [u8]) -> bool) -> bool {
+    match named(source) {
+        None => false,
+        Some((Source::Cookie, name)) => {
+            request.headers(b"cookie").any(|header| values(Place::Cookie, header, name).any(&mut *is_it))
+        }
+        Some((Source::Argument, name)) => values(Place::Arguments, request.args(), name).any(is_it),
+        // As nginx and CGI name headers.
+        Some((Source::Header, name)) => request.all_headers().any(|(header, value)| {
+            let is_named = header.len() == name.len()
+                && header.iter().zip(name).all(|(a, b)| {
+                    let a = if *a == b'-' { b'_' } else { *a };
+                    a.eq_ignore_ascii_case(b)
+                });
+            is_named && is_it(value.trim_ascii())
+        }),
+    }
+}

@@ -1,0 +1,127 @@
+//! Every value that some application might read for a name, where nginx reads the first.
+//!
+//! Applications cut a header of cookies, or the arguments of a request, in other places than nginx does,
+//! and spell names in other ways: Django and Express take white space of any kind from around a name,
+//! Python's own reader ends a cookie at a space, PHP has `_` for `.`, ` ` and `[`, and some undo
+//! percent-encoding in names. What is found here is at least what any of these finds.
+
+/// Where a name and its value stand.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// A header `Cookie`.
+    Cookie,
+    /// What stands behind the question mark.
+    Arguments,
+}
+
+impl Place {
+    /// Whether another name may begin after a byte.
+    fn ends(self, byte: u8) -> bool {
+        match self {
+            Place::Cookie => matches!(byte, b';' | b',') || is_blank(byte),
+            Place::Arguments => matches!(byte, b'&' | b';' | b'+'),
+        }
+    }
+
+    /// Where a value ends for nginx, and for all that read one to its end.
+    fn last(self) -> u8 {
+        match self {
+            Place::Cookie => b';',
+            Place::Arguments => b'&',
+        }
+    }
+}
+
+/// White space, what an application may take for some in another encoding, and what is nothing to see.
+fn is_blank(byte: u8) -> bool {
+    byte <= b' ' || byte >= 0x7f
+}
+
+/// The values of `name` in a text, without white space around them.
+pub(crate) fn values<'t>(place: Place, text: &'t [u8], name: &[u8]) -> impl Iterator<Item = &'t [u8]> {
+    let mut next = Some(0);
+    // Whether nothing but white space stands between a separator and where the next name may begin.
+    let mut is_first = true;
+    std::iter::from_fn(move || {
+        loop {
+            let pair = text.get(next?..)?;
+            let value = value(place, pair, name, is_first);
+            let end = separator(place, pair);
+            is_first = match pair.get(end) {
+                Some(byte) if is_blank(*byte) => is_first && end == 0,
+                _ => true,
+            };
+            next = (end < pair.len()).then(|| text.len() - pair.len() + end + 1);
+            if value.is_some() {
+                return value;
+            }
+        }
+    })
+}
+
+/// The value of the pair that a text begins with, if it has the name.
+fn value<'t>(place: Place, pair: &'t [u8], name: &[u8], is_first: bool) -> Option<&'t [u8]> {
+    let mut rest = pair;
+    if place == Place::Arguments {
+        while let Some(more) = rest.strip_prefix(b"%20") {
+            rest = more;
+        }
+    }
+    for byte in name {
+        rest = without(rest, *byte)?;
+    }
+    let blanks = rest.iter().take_while(|byte| is_blank(**byte)).count();
+    let to_end = |text: &'t [u8]| match text.iter().position(|byte| *byte == place.last()) {
+        Some(end) => text[..end].trim_ascii(),
+        None => text.trim_ascii(),
+    };
+    match (&rest[blanks..], place) {
+        ([b'=', value @ ..], _) => Some(to_end(value)),
+        // A name of PHP's for one of several values.
+        ([b'[', ..] | [b'%', b'5', b'B' | b'b', ..], Place::Arguments) => Some(to_end(rest)),
+        // A name alone has the empty value, for some.
+        ([] | [b';' | b',' | b'&', ..], _) if is_first => Some(b""),
+        _ => None,
+    }
+}
+
+/// A text without the byte of a name that it begins with, however that is spelt.
+fn without(text: &[u8], byte: u8) -> Option<&[u8]> {
+    let (found, rest) = match text {
+        [b'%', high, low, rest @ ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {
+            let digit = |digit: u8| (digit as char).to_digit(16).unwrap_or_default() as u8;
+            (digit(*high) << 4 | digit(*low), rest)
+        }
+        [found, rest @ ..] => (*found, rest),
+        [] => return None,
+    };
+    let is_it = found.eq_ignore_ascii_case(&byte) || byte == b'_' && matches!(found, b'.' | b' ' | b'[' | b'+');
+    is_it.then_some(rest)
+}
+
+/// Where the first pair ends. Eight bytes at a time: browsers send long lists of cookies.
+fn separator(place: Place, text: &[u8]) -> usize {
+    if place == Place::Arguments {
+        return text.iter().position(|byte| place.ends(*byte)).unwrap_or(text.len());
+    }
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGHS: u64 = 0x8080_8080_8080_8080;
+    // The highest bit of each byte that is below a limit, and perhaps of some after the first such.
+    let below = |word: u64, limit: u8| word.wrapping_sub(u64::from(limit) * ONES) & !word & HIGHS;
+    let found = |word: &[u8; 8]| {
+        let word = u64::from_le_bytes(*word);
+        let is = |byte: u8| below(word ^ (u64::from(byte) * ONES), 1);
+        let found = is(b';') | is(b',') | is(0x7f) | below(word, b' ' + 1) | word & HIGHS;
+        (found != 0).then(|| found.trailing_zeros() as usize / 8)
+    };
+    for (nth, word) in text.as_chunks::<8>().0.iter().enumerate() {
+        if let Some(at) = found(word) {
+            return nth * 8 + at;
+        }
+    }
+    // The last eight again: there is none in those that were among the others.
+    match text.last_chunk::<8>() {
+        Some(word) => found(word).map_or(text.len(), |at| text.len() - 8 + at),
+        None => text.iter().position(|byte| place.ends(*byte)).unwrap_or(text.len()),
+    }
+}

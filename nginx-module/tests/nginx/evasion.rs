@@ -1,0 +1,145 @@
+//! What somebody may try so that an ended session passes, or one that should end does not.
+
+use crate::harness::{Nginx, Site};
+use crate::sessions::site;
+
+fn start(policy: &str, more: &str) -> Nginx {
+    Site::new().start(&site(policy, more))
+}
+
+#[test]
+fn an_ended_session_does_not_hide_in_the_header_of_a_live_one() {
+    let nginx = start("idle=15m lifetime=8h", "location /pass { curfew_no_id pass; proxy_pass http://$APP; }");
+    nginx.log_in("live");
+    // Django, Express, Python's http.cookies and PHP read these; nginx does not.
+    for cookies in [
+        "sid=live; \u{a0}sid=ended",
+        "\u{a0}sid=ended; sid=live",
+        "sid=live; sid\u{a0}=ended",
+        "sid=live; x=1 sid=ended",
+        "sid=live; x=1\u{b}sid=ended",
+        "sid=live; \u{2003}sid=ended",
+        "%73id=ended; sid=live",
+    ] {
+        let response = nginx.get("/", &[("Cookie", cookies)]);
+        assert_eq!((response.status, response.verdict()), (401, "AMBIGUOUS_ID"), "{cookies}");
+    }
+    let response = nginx.get("/pass", &[("Cookie", "\u{a0}sid=ended")]);
+    assert_eq!((response.status, response.verdict()), (401, "AMBIGUOUS_ID"));
+    for cookies in ["sid=live; next=/page?sid=1", "theme=dark; note=\u{e9}t\u{e9}; sid=live", "a=b sidecar=1; sid=live"]
+    {
+        assert_eq!(nginx.get("/", &[("Cookie", cookies)]).status, 200, "{cookies}");
+    }
+}
+
+#[test]
+fn a_header_or_an_argument_that_is_there_twice_names_no_session() {
+    let nginx = start(
+        "idle=15m lifetime=8h",
+        "location /header { curfew_id $http_x_session; proxy_pass http://$APP; }
+         location /argument { curfew_id ${arg_sid}; proxy_pass http://$APP; }",
+    );
+    nginx.log_in("live");
+    assert_eq!(nginx.get("/header", &[("X-Session", "live")]).status, 200);
+    assert_eq!(
+        nginx.get("/header", &[("X-Session", "live"), ("X-Session", "live"), ("X-Sessions", "x")]).verdict(),
+        "ACTIVE"
+    );
+    let twice = nginx.get("/header", &[("X-Session", "live"), ("x-session", "ended")]);
+    assert_eq!((twice.status, twice.verdict()), (401, "AMBIGUOUS_ID"));
+    assert_eq!(nginx.get("/argument?sid=live&x=1", &[]).status, 200);
+    for arguments in ["sid=live&sid=ended", "s%69d=ended&sid=live", "sid=live;sid=ended"] {
+        assert_eq!(nginx.get(&format!("/argument?{arguments}"), &[]).verdict(), "AMBIGUOUS_ID", "{arguments}");
+    }
+}
+
+#[test]
+fn an_id_that_has_ended_does_not_begin_again_in_another_spelling() {
+    let nginx = start("idle=15m lifetime=8h", "location /start { curfew_unknown start; proxy_pass http://$APP; }");
+    assert_eq!(nginx.with_id("/start", "abc").status, 200);
+    nginx.with_id("/logout", "abc");
+    assert_eq!(nginx.with_id("/start", "abc").verdict(), "LOGGED_OUT");
+    for id in ["\"abc\"", "%61bc", "a\\bc", "abc x", "abc\u{a0}"] {
+        let response = nginx.with_id("/start", id);
+        assert_eq!((response.status, response.verdict()), (401, "AMBIGUOUS_ID"), "{id}");
+    }
+    // A session that the application has begun may be called anything.
+    nginx.log_in("s%3Aabc");
+    assert_eq!(nginx.with_id("/start", "s%3Aabc").status, 200);
+}
+
+#[test]
+fn a_cookie_that_is_planted_beside_a_users_own_does_not_keep_him_from_logging_out() {
+    let nginx = start("idle=15m lifetime=8h", "");
+    for cookies in ["sid=own; sid=planted", "sid=planted; sid=own", "sid=planted; \u{a0}sid=own", "sid=; sid=own"] {
+        let own = format!("own-{}", cookies.len() * 7 + cookies.find("own").unwrap());
+        nginx.log_in(&own);
+        let response = nginx.get("/logout", &[("Cookie", &cookies.replace("own", &own))]);
+        assert_eq!((response.status, response.body.as_str()), (200, "application /logout"), "{cookies}");
+        assert_eq!(nginx.with_id("/", &own).verdict(), "LOGGED_OUT", "{cookies}");
+    }
+}
+
+#[test]
+fn a_logout_that_nginx_answers_itself_is_one() {
+    let nginx = start(
+        "idle=15m lifetime=8h",
+        "location = /bye { curfew off; curfew_end logout; return 302 /; }
+         location = /no { curfew off; curfew_end logout; return 403; }",
+    );
+    nginx.log_in("abc");
+    assert_eq!(nginx.with_id("/no", "abc").status, 403);
+    assert_eq!(nginx.with_id("/", "abc").status, 200, "what fails ends nothing");
+    let response = nginx.with_id("/bye", "abc");
+    assert_eq!((response.status, response.verdict()), (302, "LOGGED_OUT"));
+    assert_eq!(nginx.with_id("/", "abc").verdict(), "LOGGED_OUT");
+    let (ended, again) = (nginx.with_id("/bye", "abc"), nginx.get("/bye", &[]));
+    assert_eq!((ended.status, again.status), (302, 302), "there is nothing to end, and that is no fault");
+}
+
+#[test]
+fn a_logout_in_one_zone_opens_nothing_in_another() {
+    let http = site(
+        "idle=15m lifetime=8h",
+        "location = /out { curfew_end logout; try_files /none /other; }
+         location = /other { curfew zone=two policy=staff; curfew_id $cookie_adm; proxy_pass http://$APP; }",
+    );
+    let nginx = Site::new().start(&format!("curfew_zone zone=two:1m; {http}"));
+    nginx.log_in("abc");
+    assert_eq!(nginx.with_id("/other", "abc").status, 401);
+    let response = nginx.with_id("/out", "abc");
+    assert_eq!((response.status, response.verdict()), (401, "NO_ID"));
+    assert_eq!(nginx.with_id("/", "abc").verdict(), "LOGGED_OUT");
+}
+
+#[test]
+fn without_what_it_is_bound_to_a_session_is_neither_renewed_nor_renamed() {
+    let more = "curfew_binding $http_x_device;
+         location = /step-up { curfew off; curfew_reauthenticated 1; proxy_pass http://$APP; }
+         location = /renew { curfew off; curfew_rotate $upstream_cookie_sid; proxy_pass http://$APP; }";
+    let nginx = start("idle=15m", more);
+    nginx.get("/login?sid=abc", &[("X-Device", "phone")]);
+    let from = |device, path| nginx.get(path, &[("Cookie", "sid=abc"), ("X-Device", device)]);
+    for path in ["/step-up", "/renew?sid=new"] {
+        let response = from("laptop", path);
+        assert_eq!((response.status, response.verdict()), (401, "BINDING_MISMATCH"), "{path}");
+    }
+    assert_eq!(from("phone", "/step-up").status, 200);
+    assert_eq!(from("phone", "/renew?sid=new").status, 200);
+    assert_eq!(nginx.get("/", &[("Cookie", "sid=new"), ("X-Device", "phone")]).status, 200);
+
+    let nginx = start("idle=15m on_mismatch=end", more);
+    nginx.get("/login?sid=abc", &[("X-Device", "phone")]);
+    let from = |device, path| nginx.get(path, &[("Cookie", "sid=abc"), ("X-Device", device)]);
+    assert_eq!(from("laptop", "/step-up").verdict(), "BINDING_MISMATCH");
+    assert_eq!(from("phone", "/").verdict(), "BINDING_MISMATCH", "the policy ends it");
+}
+
+#[test]
+fn what_passes_though_its_session_could_not_begin_is_answered_as_the_application_has_it() {
+    let http = site("idle=15m lifetime=8h", "curfew_on_error pass;").replace("zone=app:1m", "zone=app:128k");
+    let nginx = Site::new().start(&http);
+    let cached = |number: u32| nginx.get(&format!("/login?sid=s{number}&header=Cache-Control:private"), &[]);
+    let response = (0..10_000).map(cached).find(|response| response.verdict() == "FULL").unwrap();
+    assert_eq!((response.status, response.header("Cache-Control")), (200, Some("private")));
+}

@@ -1,0 +1,168 @@
+//! Every value for a name that an application finds is found, however it reads.
+
+#[allow(dead_code)]
+#[path = "../src/values.rs"]
+mod reader;
+
+use proptest::prelude::*;
+use reader::{Place, values};
+
+fn cookies<'t>(header: &'t [u8], name: &str) -> Vec<&'t [u8]> {
+    values(Place::Cookie, header, name.as_bytes()).collect()
+}
+
+fn arguments<'t>(text: &'t str, name: &str) -> Vec<&'t str> {
+    let found = values(Place::Arguments, text.as_bytes(), name.as_bytes());
+    found.map(|value| std::str::from_utf8(value).unwrap()).collect()
+}
+
+#[test]
+fn a_cookie_is_found_wherever_an_application_may_begin_one() {
+    for header in [
+        &b"sid=A"[..],
+        b" sid = A ; x=1",
+        b"x=1;sid=A",
+        b"x=1,SID=A",
+        b"x=1 sid=A",
+        b"x=1;\xc2\xa0sid=A",
+        b"\xa0sid\xa0=A",
+        b"x=1\x0bsid\x1f=A",
+        b"x=\"a;sid=A",
+        b"x=1; %73i%64=A",
+    ] {
+        assert_eq!(cookies(header, "sid"), [b"A"], "{}", header.escape_ascii());
+    }
+    for name in ["a.b=A", "a b=A", "a[b=A", "a_b=A"] {
+        assert_eq!(cookies(name.as_bytes(), "a_b"), [b"A"], "{name}");
+    }
+}
+
+#[test]
+fn what_only_looks_like_it_is_not_taken_for_it() {
+    for header in ["xsid=A", "sidx=A", "x=sid=A", "next=/page?sid=A&sid=B", "x=a|sid=B", "si=d", "x=1 sid y=2", ""] {
+        assert_eq!(cookies(header.as_bytes(), "sid"), [b""; 0], "{header}");
+    }
+}
+
+#[test]
+fn a_name_alone_has_the_empty_value() {
+    for header in ["sid", "sid;x=1", "x=1; sid ,y=2", " sid "] {
+        assert_eq!(cookies(header.as_bytes(), "sid"), [b""], "{header}");
+    }
+}
+
+#[test]
+fn every_value_is_given_and_those_that_are_alike_too() {
+    assert_eq!(cookies(b"sid=A; sid=B;sid=A", "sid"), [b"A", b"B", b"A"]);
+    assert_eq!(cookies(b"sid=A x=1; sid=B", "sid"), [&b"A x=1"[..], b"B"]);
+}
+
+#[test]
+fn an_argument_is_found_however_it_is_written() {
+    for (text, expected) in [
+        ("sid=A", vec!["A"]),
+        ("x=1&sid=A&y=2", vec!["A"]),
+        ("sid=A&sid=B", vec!["A", "B"]),
+        ("sid=A;sid=B", vec!["A;sid=B", "B"]),
+        ("s%69d=A&SID=B", vec!["A", "B"]),
+        ("+sid=A&%20sid=B", vec!["A", "B"]),
+        ("sid[]=A&sid%5b%5d=B", vec!["[]=A", "%5b%5d=B"]),
+        ("sid&x=1", vec![""]),
+        ("xsid=A&sidx=B&x=sid=C", vec![]),
+    ] {
+        assert_eq!(arguments(text, "sid"), expected, "{text}");
+    }
+}
+
+/// What an application makes of a header: where it cuts it, and what it takes from around a name. All take
+/// the value without white space.
+type Reader = (&'static str, fn(u8) -> bool, fn(u8) -> bool, fn(&[u8]) -> Vec<u8>);
+
+fn as_it_is(name: &[u8]) -> Vec<u8> {
+    name.to_vec()
+}
+
+fn as_in_php(name: &[u8]) -> Vec<u8> {
+    name.iter().map(|byte| if matches!(byte, b'.' | b' ' | b'[') { b'_' } else { *byte }).collect()
+}
+
+const READERS: &[Reader] = &[
+    ("nginx", |b| matches!(b, b';' | b','), |b| b == b' ', |name| name.to_ascii_lowercase()),
+    // White space of Unicode, the bytes taken for Latin-1 or for UTF-8.
+    ("Django, Express", |b| b == b';', |b| b <= b' ' || b >= 0x7f, as_it_is),
+    ("Python", |b| b == b';' || b.is_ascii_whitespace() || b == 0x0b, |_| false, as_it_is),
+    ("PHP", |b| b == b';', |b| b.is_ascii_whitespace() || b == 0x0b, as_in_php),
+    ("of RFC 2965", |b| matches!(b, b';' | b','), |b| b.is_ascii_whitespace(), as_it_is),
+];
+
+fn by(reader: &Reader, header: &[u8], name: &[u8]) -> Vec<Vec<u8>> {
+    let (_, cuts, is_around, spelt) = reader;
+    let pairs = header.split(|byte| cuts(*byte));
+    let found = pairs.filter_map(|pair| {
+        let equals = pair.iter().position(|byte| *byte == b'=')?;
+        let mut found = &pair[..equals];
+        while let [first, rest @ ..] = found
+            && is_around(*first)
+        {
+            found = rest;
+        }
+        while let [rest @ .., last] = found
+            && is_around(*last)
+        {
+            found = rest;
+        }
+        (spelt(found) == name).then(|| pair[equals + 1..].trim_ascii().to_vec())
+    });
+    found.collect()
+}
+
+fn headers() -> impl Strategy<Value = Vec<u8>> {
+    let pieces: Vec<&'static [u8]> = vec![
+        b"s_d",
+        b"sid",
+        b"SID",
+        b"s.d",
+        b"s d",
+        b"s[d",
+        b"=",
+        b"=",
+        b";",
+        b"; ",
+        b",",
+        b" ",
+        b"\t",
+        b"\x0b",
+        b"\xc2\xa0",
+        b"\xa0",
+        b"\x7f",
+        b"A",
+        b"B",
+        b"\"",
+        b"x",
+        b"%",
+        b"some-longer-value",
+        b"\xe2\x80\x83",
+    ];
+    proptest::collection::vec(proptest::sample::select(pieces), 0..16).prop_map(|pieces| pieces.concat())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(20_000))]
+    #[test]
+    fn no_application_finds_a_value_that_is_not_found_here(header in headers(), name in "sid|s_d") {
+        let here = cookies(&header, &name);
+        for reader in READERS {
+            for value in by(reader, &header, name.as_bytes()) {
+                let is_found = here.iter().any(|found| found.starts_with(&value));
+                prop_assert!(is_found, "{}: {} in {}", reader.0, value.escape_ascii(), header.escape_ascii());
+            }
+        }
+    }
+
+    #[test]
+    fn any_bytes_are_read_to_their_end(header in proptest::collection::vec(any::<u8>(), 0..200), name in "[a-z_]{0,3}") {
+        for place in [Place::Cookie, Place::Arguments] {
+            prop_assert!(values(place, &header, name.as_bytes()).count() <= header.len() + 1);
+        }
+    }
+}
