@@ -327,11 +327,18 @@ class Requests(Case):
             (505, b"GET / HTTP/2.0\r\n"),
             (400, b"GET\r\n"),
             (400, b"GET / HTTP/1.1\r\nCookie: sid=another\r\n"),
+            # These only an application might find.
+            (400, b"GET / HTTP/1.1\r\nCookie: x=1 sid=another\r\n"),
+            (400, b"GET / HTTP/1.1\r\nCookie: \xc2\xa0sid\xa0=another\r\n"),
+            (400, b"GET / HTTP/1.1\r\nCookie: x=1,SID=another\r\n"),
+            (400, b"GET / HTTP/1.1\r\nCookie: s%69d=another\r\n"),
             (431, b"GET / HTTP/1.1\r\nX: " + b"x" * 20000 + b"\r\n"),
         ]:
             with self.subTest(text=text[:60]):
                 self.assertTrue(self.raw(text + cookie + b"\r\n").startswith(b"HTTP/1.1 %d " % status))
         self.assertEqual(len(Application.seen), before)
+        other = b"GET / HTTP/1.1\r\nConnection: close\r\nCookie: next=/page?sid=1; sidx=1; \xc3\xa9=sid=2\r\n"
+        self.assertTrue(self.raw(other + cookie + b"\r\n").startswith(b"HTTP/1.1 200 "))
 
     def test_a_body_that_breaks_the_rules_of_chunks_is_cut_off(self):
         head = b"POST /echo HTTP/1.1\r\nCookie: sid=" + self.login().encode() + b"\r\nTransfer-Encoding: chunked\r\n\r\n"

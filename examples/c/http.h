@@ -46,7 +46,8 @@ int framing_of(struct headers headers, bool is_response, struct framing *framing
 /* How many of these bytes belong to the body. */
 size_t framing_take(struct framing *framing, const char *data, size_t length);
 
-/* The value of a cookie. 1 if it is there, 0 if not, -1 if it is there twice. */
+/* The value of a cookie. 1 if it is there, 0 if not, -1 if it is there twice, or where the application might find it and
+ * this does not. */
 int find_cookie(struct headers headers, const char *name, struct text *value);
 
 /* The value that a Set-Cookie header gives to a cookie. */

@@ -25,9 +25,10 @@ const (
 // Options is how a [Handler] finds and judges sessions. Table must be set.
 type Options struct {
 	Table *Table
-	// Cookie names the cookie that has the session id; "sid" if it is empty.
+	// Cookie names the cookie that has the session id; "sid" if it is empty. A request that has it twice is refused
+	// with 400, and so is one in which an application may find another one than net/http does.
 	Cookie string
-	// ID finds the session id of a request instead; "" for none.
+	// ID finds the session id of a request instead; "" for none. It must find the one that the application does.
 	ID func(*http.Request) string
 	// Binding finds what a request proves to have, such as the thumbprint of its client certificate. Sessions
 	// that TrackCookies starts are bound to it.
@@ -160,19 +161,23 @@ func (o Options) filled() Options {
 	return o
 }
 
-// The session id of a request. Two ids are one too many: the application might choose the other one.
+// The session id of a request. Two ids are one too many: the application might choose the other one. So is one that
+// only the application might find.
 func (o Options) id(r *http.Request) (string, bool) {
 	if o.ID != nil {
 		return o.ID(r), true
 	}
-	id, found := "", 0
+	id, found, all := "", 0, 0
 	for _, cookie := range r.Cookies() {
 		if cookie.Name == o.Cookie {
 			id = cookie.Value
 			found++
 		}
 	}
-	return id, found < 2
+	for _, header := range r.Header["Cookie"] {
+		all += len(cookieValues(header, o.Cookie))
+	}
+	return id, found == all && found < 2
 }
 
 func (o Options) binding(r *http.Request) (Binding, error) {

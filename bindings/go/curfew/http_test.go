@@ -139,6 +139,32 @@ func TestTwoIDsAreOneTooMany(t *testing.T) {
 	}
 }
 
+// Python's reader, Django, Express and PHP find the second one; net/http does not.
+func TestAnIDThatOnlyTheApplicationMayFindIsOneTooMany(t *testing.T) {
+	s := newSite(t, nil)
+	s.expect("/login?id=live", 200, "")
+	with := func(cookies string) int {
+		request := must[*http.Request](t)(http.NewRequest("GET", s.url+"/", nil))
+		request.Header.Set("Cookie", cookies) // beside the live one
+		response := must[*http.Response](t)(s.client.Do(request))
+		response.Body.Close()
+		return response.StatusCode
+	}
+	for _, cookies := range []string{
+		"x=1 sid=ended", "\u00a0sid=ended", "\xa0sid=ended", "sid\u2003=ended", "x=1,sid=ended", "SID=ended", "s%69d=ended",
+		"x=1\tsid=ended", "sid",
+	} {
+		if status := with(cookies); status != 400 {
+			t.Errorf("%q: %d", cookies, status)
+		}
+	}
+	for _, cookies := range []string{"next=/page?sid=1", "xsid=1; sidx=2", "x=sid=1", "a=b sidecar=1", "x=\u00e9"} {
+		if status := with(cookies); status != 200 {
+			t.Errorf("%q: %d", cookies, status)
+		}
+	}
+}
+
 func TestWithoutATableNobodyPasses(t *testing.T) {
 	s := newSite(t, nil)
 	s.expect("/login?id=secret", 200, "")

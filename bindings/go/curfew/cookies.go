@@ -1,0 +1,79 @@
+package curfew
+
+import "strings"
+
+// cookieValues is every value that some application might read for a cookie of this name. Applications do not agree
+// on where a cookie begins: some take white space of any kind from around its name, Python's reader begins one at a
+// space, PHP has "_" for ".", a space and "[", and some undo percent-encoding. What any of these finds is here.
+func cookieValues(header, name string) (values []string) {
+	// Whether nothing but white space stands between a separator and where a cookie may begin.
+	isFirst := true
+	for at := 0; at <= len(header); at++ {
+		if value, is := cookieValue(header[at:], name, isFirst); is {
+			values = append(values, value)
+		}
+		start := at
+		for at < len(header) && header[at] != ';' && header[at] != ',' && !isBlank(header[at]) {
+			at++
+		}
+		isSeparator := at < len(header) && !isBlank(header[at])
+		isFirst = isSeparator || isFirst && at == start
+	}
+	return values
+}
+
+// The value of the cookie that a text begins with, if it has the name.
+func cookieValue(text, name string, isFirst bool) (value string, is bool) {
+	for at := 0; at < len(name); at++ {
+		found, length := spelt(text)
+		if length == 0 || !isSpelling(found, name[at]) {
+			return "", false
+		}
+		text = text[length:]
+	}
+	for text != "" && isBlank(text[0]) {
+		text = text[1:]
+	}
+	if strings.HasPrefix(text, "=") {
+		value, _, _ := strings.Cut(text[1:], ";")
+		return strings.TrimSpace(value), true
+	}
+	// A name alone has the empty value, for some.
+	return "", isFirst && (text == "" || text[0] == ';' || text[0] == ',')
+}
+
+// The first byte of a name, and how long it is in the text.
+func spelt(text string) (found byte, length int) {
+	if len(text) >= 3 && text[0] == '%' {
+		if high, low := hexDigit(text[1]), hexDigit(text[2]); high < 16 && low < 16 {
+			return high<<4 | low, 3
+		}
+	}
+	if text == "" {
+		return 0, 0
+	}
+	return text[0], 1
+}
+
+func hexDigit(digit byte) byte {
+	switch {
+	case '0' <= digit && digit <= '9':
+		return digit - '0'
+	case 'a' <= digit|0x20 && digit|0x20 <= 'f':
+		return (digit | 0x20) - 'a' + 10
+	}
+	return 16
+}
+
+func isSpelling(found, of byte) bool {
+	lower := func(letter byte) byte {
+		if 'A' <= letter && letter <= 'Z' {
+			letter |= 0x20
+		}
+		return letter
+	}
+	return lower(found) == lower(of) || of == '_' && strings.IndexByte(". [+", found) >= 0
+}
+
+// White space, what an application may take for some in another encoding, and what is nothing to see.
+func isBlank(letter byte) bool { return letter <= ' ' || letter >= 0x7f }
