@@ -1,4 +1,4 @@
-//! Curfew beside its peers and the limit, in one run: `make bench-peers`, or
+//! Curfew beside its peers and the limit, in one run: `make bench`, or
 //! `cargo bench -p curfew-bench --bench peers -- mix --sessions 1000000`.
 
 mod alone;
@@ -9,6 +9,7 @@ mod maps;
 mod mix;
 mod ours;
 mod page;
+mod room;
 mod timers;
 mod wheel;
 
@@ -31,6 +32,9 @@ struct Arguments {
     /// Draw them, on a page by itself
     #[arg(long, value_name = "FILE", global = true)]
     html: Option<PathBuf>,
+    /// Without a command: no table with more sessions than these
+    #[arg(long, value_name = "SESSIONS")]
+    up_to: Option<usize>,
     /// What `cargo bench` says
     #[arg(long, hide = true, global = true)]
     bench: bool,
@@ -94,18 +98,35 @@ fn run(arguments: &Arguments) -> Result<()> {
             took_part("processes", alone::processes(*sessions, *rounds, *touches)?);
         }
         None => {
-            let usual = Usual::parse_from(["usual"]);
-            took_part("mix", several(mix::run(&usual.mix)?));
-            let usual = UsualCrowd::parse_from(["usual"]);
-            took_part("crowd", several(crowd::run(&usual.crowd)?));
-            took_part("memory", several(alone::memory(1_000_000)?));
-            took_part("processes", alone::processes(1_000_000, 7, 2_000_000)?);
+            let most = |sessions: usize| arguments.up_to.map_or(sessions, |most| most.min(sessions));
+            let mut mix = Usual::parse_from(["usual"]).mix;
+            mix.sessions.retain(|sessions| *sessions == most(*sessions));
+            took_part("mix", several(each_as_it_fits(&mix)?));
+            let crowd = UsualCrowd::parse_from(["usual"]).crowd;
+            let live = room::live_that_fit(most(crowd.live), room::free());
+            took_part("crowd", several(crowd::run(&crowd::Options { live, due: crowd.due.min(live / 10), ..crowd })?));
+            took_part("memory", several(alone::memory(most(1_000_000))?));
+            took_part("processes", alone::processes(most(1_000_000), 7, 2_000_000)?);
         }
     }
     if let Some(file) = &arguments.html {
         page::write(file, &figures)?;
     }
     publish(&text, "peers", &figures, arguments.json.as_deref())
+}
+
+fn each_as_it_fits(usual: &mix::Options) -> Result<(String, Vec<Value>)> {
+    let (mut text, mut figures) = (String::new(), Vec::new());
+    for sessions in &usual.sessions {
+        let (only, note) = room::who_fits(*sessions, room::free());
+        text.extend(note);
+        if !only.is_empty() {
+            let (more, new) = mix::run(&mix::Options { sessions: vec![*sessions], only, ..usual.clone() })?;
+            text.push_str(&more);
+            figures.extend(new);
+        }
+    }
+    Ok((text, figures))
 }
 
 /// What each part does if nothing else is said.
