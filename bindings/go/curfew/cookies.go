@@ -24,6 +24,10 @@ func cookieValues(header, name string) (values []string) {
 
 // The value of the cookie that a text begins with, if it has the name.
 func cookieValue(text, name string, isFirst bool) (value string, is bool) {
+	// PHP took white space away after it had undone percent-encoding, and ended a name at a zero.
+	for found, length := spelt(text); length == 3 && isBlank(found) || found == '+'; found, length = spelt(text) {
+		text = text[length:]
+	}
 	for at := 0; at < len(name); at++ {
 		found, length := spelt(text)
 		if length == 0 || !isSpelling(found, name[at]) {
@@ -31,8 +35,11 @@ func cookieValue(text, name string, isFirst bool) (value string, is bool) {
 		}
 		text = text[length:]
 	}
-	for text != "" && isBlank(text[0]) {
-		text = text[1:]
+	for found, length := spelt(text); length > 0 && isBlank(found); found, length = spelt(text) {
+		text = text[length:]
+		if equals := strings.IndexByte(text, '='); found == 0 && equals >= 0 {
+			text = text[equals:]
+		}
 	}
 	if strings.HasPrefix(text, "=") {
 		value, _, _ := strings.Cut(text[1:], ";")
@@ -40,6 +47,17 @@ func cookieValue(text, name string, isFirst bool) (value string, is bool) {
 	}
 	// A name alone has the empty value, for some.
 	return "", isFirst && (text == "" || text[0] == ';' || text[0] == ',')
+}
+
+// withoutCookie takes out of a header whatever may be that cookie for some application.
+func withoutCookie(header, name string) string {
+	var kept []string
+	for _, pair := range strings.Split(header, ";") {
+		if len(cookieValues(pair, name)) == 0 {
+			kept = append(kept, pair)
+		}
+	}
+	return strings.TrimSpace(strings.Join(kept, ";"))
 }
 
 // The first byte of a name, and how long it is in the text.

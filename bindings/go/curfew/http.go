@@ -30,13 +30,15 @@ type Options struct {
 	Cookie string
 	// ID finds the session id of a request instead; "" for none. It must find the one that the application does.
 	ID func(*http.Request) string
-	// Binding finds what a request proves to have, such as the thumbprint of its client certificate. Sessions
-	// that TrackCookies starts are bound to it.
+	// Binding finds what a request proves to have, such as the thumbprint of its client certificate, in the request
+	// as the client has sent it. Sessions that TrackCookies starts are bound to it.
 	Binding func(*http.Request) string
 	// IsActivity tells the requests that keep a session alive from those that only need one, such as polling. All
 	// are activity if it is nil.
 	IsActivity func(*http.Request) bool
-	// IsPublic tells the requests that need no session, such as those for the login page. None is if it is nil.
+	// IsPublic tells the requests that need no session, such as those for the login page. None is if it is nil. They
+	// are passed on without a cookie whose session may not go on, because the application may not know that yet, and
+	// would go on with it; where ID is set, that is for next to do. What they have open is not cut.
 	IsPublic func(*http.Request) bool
 	// Denied answers what may not pass. FromContext has the verdict. If it is nil: 401 and a line of text.
 	Denied http.Handler
@@ -51,6 +53,9 @@ type Options struct {
 	// is not passed on. "Curfew-Subject" if it is empty.
 	Policy        PolicyID
 	SubjectHeader string
+	// Begins tells the responses with whose cookie a session begins, if an application sets it before anybody has
+	// logged in. All with a status below 400 do if it is nil. See [TrackCookies].
+	Begins func(*http.Response) bool
 	// Overlap is how long an id that the application has replaced still answers. Five seconds if it is zero.
 	Overlap time.Duration
 }
@@ -87,17 +92,37 @@ func KeyFromContext(ctx context.Context) (Key, bool) {
 	return judged.key, judged.hasKey
 }
 
-// EndSession ends the session that a request was let through with. The request itself is not cut, so that a logout gets
-// its answer; whatever else is open of the session is.
+// EndSession ends the session that a request was let through with, or that was found in its grace, under whatever key
+// it has by now. The request itself is not cut, so that a logout gets its answer, if that does not take longer than ten
+// seconds; whatever else is open of the session is, and so is a connection that was taken over.
 func EndSession(ctx context.Context, cause Cause) error {
 	judged := judgementOf(ctx)
-	if !judged.hasKey {
+	if !judged.isAlive() {
 		return &Error{Op: "end", Status: ErrUnknownSession}
 	}
-	if judged.stream != nil {
-		judged.stream.letAnswer()
+	return judged.end(cause)
+}
+
+// Whether there is a session, and the request is its holder's.
+func (j judgement) isAlive() bool {
+	return j.hasKey && (j.verdict.State == Active || j.verdict.State == Grace)
+}
+
+func (j judgement) end(cause Cause) error {
+	if j.stream != nil {
+		return j.stream.endItself(cause)
 	}
-	return judged.table.End(judged.key, cause, Now)
+	return j.table.End(j.keyNow(), cause, Now)
+}
+
+// The key that the session has by now: it may have got a new one while the request was under way.
+func (j judgement) keyNow() Key {
+	if j.stream != nil {
+		return j.stream.keyNow()
+	}
+	watch := j.table.Watch(j.key, j.binding)
+	_, _ = watch.Peek(Now) // what is wrong is said by whatever uses the key
+	return watch.Key()
 }
 
 // Handler passes to next what belongs to a session that may go on. Everything else is refused; so is everything
@@ -123,7 +148,8 @@ func Handler(next http.Handler, options Options) http.Handler {
 			http.Error(w, http.StatusText(status), status)
 			return
 		}
-		if judged.verdict.Passes && options.Recheck > 0 {
+		isPublic := options.IsPublic != nil && options.IsPublic(r)
+		if judged.verdict.Passes && options.Recheck > 0 && !isPublic {
 			open := &response{}
 			open.watcher, open.to, open.request, open.counts = watcher, w, r, options.StreamActivity
 			if !judged.isActivity {
@@ -134,11 +160,16 @@ func Handler(next http.Handler, options Options) http.Handler {
 			return
 		}
 		ctx := context.WithValue(r.Context(), contextKey{}, &judged)
-		if judged.verdict.Passes || options.IsPublic != nil && options.IsPublic(r) {
-			next.ServeHTTP(w, r.WithContext(ctx))
-			return
+		r = r.WithContext(ctx)
+		switch {
+		case judged.verdict.Passes:
+			next.ServeHTTP(w, r)
+		case isPublic:
+			options.forget(r)
+			next.ServeHTTP(w, r)
+		default:
+			options.Denied.ServeHTTP(w, r)
 		}
-		options.Denied.ServeHTTP(w, r.WithContext(ctx))
 	})
 }
 
@@ -180,6 +211,24 @@ func (o Options) id(r *http.Request) (string, bool) {
 	return id, found == all && found < 2
 }
 
+// Takes the cookie out of a request.
+func (o Options) forget(r *http.Request) {
+	if o.ID != nil || len(r.Header["Cookie"]) == 0 {
+		return
+	}
+	r.Header = r.Header.Clone()
+	var headers []string
+	for _, header := range r.Header["Cookie"] {
+		if rest := withoutCookie(header, o.Cookie); rest != "" {
+			headers = append(headers, rest)
+		}
+	}
+	r.Header["Cookie"] = headers
+	if len(headers) == 0 {
+		delete(r.Header, "Cookie")
+	}
+}
+
 func (o Options) binding(r *http.Request) (Binding, error) {
 	if o.Binding == nil {
 		return 0, nil
@@ -192,17 +241,17 @@ func (o Options) judge(r *http.Request) (judged judgement, status int) {
 	if !isOne {
 		return judgement{}, http.StatusBadRequest
 	}
+	binding, err := o.binding(r)
+	if err != nil {
+		return judgement{}, http.StatusServiceUnavailable
+	}
 	if id == "" {
-		return judgement{}, 0
+		return judgement{binding: binding, table: o.Table}, 0
 	}
 	key, err := o.Table.Key(id)
 	if errors.Is(err, ErrInvalidArgument) { // longer than any id
 		return judgement{}, http.StatusBadRequest
 	}
-	if err != nil {
-		return judgement{}, http.StatusServiceUnavailable
-	}
-	binding, err := o.binding(r)
 	if err != nil {
 		return judgement{}, http.StatusServiceUnavailable
 	}
@@ -229,58 +278,4 @@ func denied(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("WWW-Authenticate", fmt.Sprintf("Session realm=\"proxy\", error=%q", why))
 	w.Header().Set("Cache-Control", "no-store")
 	http.Error(w, "no session: "+why, http.StatusUnauthorized)
-}
-
-// TrackCookies makes the function for ModifyResponse of an httputil.ReverseProxy behind a [Handler] with the same
-// options: a session begins when the application sets the cookie, goes on under a new id when it replaces it, and
-// ends when it clears it. If there can be no session the response is held back, as an error.
-func TrackCookies(options Options) func(*http.Response) error {
-	options = options.filled()
-	return func(response *http.Response) error {
-		subject := response.Header.Get(options.SubjectHeader)
-		response.Header.Del(options.SubjectHeader)
-		for _, cookie := range response.Cookies() {
-			if cookie.Name != options.Cookie {
-				continue
-			}
-			if err := options.track(response.Request, cookie, subject); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
-}
-
-func (o Options) track(request *http.Request, cookie *http.Cookie, subject string) error {
-	judged := judgementOf(request.Context())
-	hasSession := judged.hasKey && judged.verdict.Passes
-	if cookie.Value == "" || cookie.MaxAge < 0 {
-		if !hasSession {
-			return nil
-		}
-		if err := EndSession(request.Context(), Logout); !errors.Is(err, ErrSessionEnded) {
-			return err
-		}
-		return nil
-	}
-	key, err := o.Table.Key(cookie.Value)
-	if err != nil {
-		return err
-	}
-	if hasSession && key == judged.key {
-		return nil
-	}
-	if hasSession {
-		_, err := o.Table.Rotate(judged.key, key, o.Overlap, Now)
-		return err
-	}
-	start := Start{Policy: o.Policy}
-	if start.Subject, err = o.Table.Subject(subject); err != nil {
-		return err
-	}
-	if start.Binding, err = o.binding(request); err != nil {
-		return err
-	}
-	_, err = o.Table.Start(key, start, Now)
-	return err
 }

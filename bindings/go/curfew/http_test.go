@@ -49,6 +49,10 @@ type site struct {
 }
 
 func newSite(t *testing.T, change func(*curfew.Options)) *site {
+	return newSiteOf(t, application(), change)
+}
+
+func newSiteOf(t *testing.T, application http.Handler, change func(*curfew.Options)) *site {
 	table, staff := newTable(t, 100)
 	options := curfew.Options{
 		Table:    table,
@@ -59,7 +63,7 @@ func newSite(t *testing.T, change func(*curfew.Options)) *site {
 	if change != nil {
 		change(&options)
 	}
-	upstream := httptest.NewServer(application())
+	upstream := httptest.NewServer(application)
 	t.Cleanup(upstream.Close)
 	target := must[*url.URL](t)(url.Parse(upstream.URL))
 	proxy := httputil.NewSingleHostReverseProxy(target)
@@ -153,6 +157,7 @@ func TestAnIDThatOnlyTheApplicationMayFindIsOneTooMany(t *testing.T) {
 	for _, cookies := range []string{
 		"x=1 sid=ended", "\u00a0sid=ended", "\xa0sid=ended", "sid\u2003=ended", "x=1,sid=ended", "SID=ended", "s%69d=ended",
 		"x=1\tsid=ended", "sid",
+		"%20sid=ended", "+sid=ended", "sid%00x=ended", "sid%20=ended", "%09%20sid=ended",
 	} {
 		if status := with(cookies); status != 400 {
 			t.Errorf("%q: %d", cookies, status)

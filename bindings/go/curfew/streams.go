@@ -30,6 +30,9 @@ type watcher struct {
 // How long a handler has, after its context was cancelled, until the reads and writes it may hang in are broken off.
 const patience = 100 * time.Millisecond
 
+// How long the answer of a request that has ended its own session may take.
+const answering = 10 * time.Second
+
 // What a request has open: its response and its body, or the connection that was taken over from the server.
 type stream struct {
 	watcher *watcher
@@ -43,10 +46,12 @@ type stream struct {
 	mu         sync.Mutex
 	watch      Watch
 	cutBy      Verdict
+	cutAt      time.Time
 	touched    time.Duration
 	conn       net.Conn // if it was taken over
 	isDone     bool     // nothing is open any more
 	endsItself bool     // and is answered all the same
+	answerBy   time.Time
 	// What will have ended it from when on, as of the last answer. A session that has reached its lifetime may be
 	// forgotten at once, and does not say so then.
 	due   Cause
@@ -161,12 +166,23 @@ func (w *watcher) read() (now Tick, changes uint64, err error) {
 func (s *stream) ask(now Tick) Tick {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.isDone || s.endsItself {
+	if s.isDone {
 		return Never
 	}
 	if s.isCut.Load() {
-		s.breakOff()
+		if rest := patience - time.Since(s.cutAt); rest > 0 {
+			return now.Add(rest)
+		}
+		s.breakOff(time.Unix(1, 0))
 		return Never
+	}
+	if s.endsItself {
+		if s.answerBy.IsZero() {
+			s.answerBy = time.Now().Add(answering)
+		}
+		if rest := time.Until(s.answerBy); rest > 0 {
+			return now.Add(rest)
+		}
 	}
 	verdict, err := s.watch.Peek(now)
 	switch {
@@ -188,7 +204,7 @@ func (s *stream) cut(verdict Verdict) {
 			verdict.State, verdict.Cause = Ended, s.due
 		}
 	}
-	s.cutBy = verdict
+	s.cutBy, s.cutAt = verdict, time.Now()
 	s.isCut.Store(true)
 	_ = s.watch.Cut(verdict.Cause, uint64(s.sent.Load()), Now)
 	s.cancel()
@@ -256,15 +272,32 @@ func (s *stream) closed() {
 }
 
 // Lets the request that ends its own session have its answer.
-func (s *stream) letAnswer() {
+func (s *stream) endItself(cause Cause) error {
 	s.mu.Lock()
-	s.endsItself = true
-	s.mu.Unlock()
+	defer s.mu.Unlock()
+	_, _ = s.watch.Peek(Now) // for its key
+	err := s.watch.table.End(s.watch.Key(), cause, Now)
+	s.endsItself = s.endsItself || err == nil && s.conn == nil
+	return err
+}
+
+// The key that the session has by now.
+func (s *stream) keyNow() Key {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, _ = s.watch.Peek(Now)
+	return s.watch.Key()
 }
 
 func (s *stream) takeOver(conn net.Conn) error {
 	s.mu.Lock()
 	s.conn = conn
+	if s.endsItself && !s.isCut.Load() { // a connection is no answer
+		s.endsItself = false
+		if verdict, err := s.watch.Peek(Now); err != nil || verdict.isOver() {
+			s.cut(verdict)
+		}
+	}
 	isCut := s.isCut.Load()
 	s.mu.Unlock()
 	if isCut {
@@ -284,18 +317,18 @@ func ConnContext(ctx context.Context, conn net.Conn) context.Context {
 	return context.WithValue(ctx, connKey{}, conn)
 }
 
-// Breaks off the read or write that a handler hangs in, if that can be. With the lock held: it has not returned.
-func (s *stream) breakOff() {
-	long := time.Unix(1, 0)
+// Breaks off the read or write that a handler hangs in, if that can be, by a time that is over; by none, it lets
+// reads and writes be as before. With the lock held, or when the handler has returned.
+func (s *stream) breakOff(by time.Time) {
 	if s.conn != nil {
 		return
 	}
 	if able, ok := find[interface{ SetReadDeadline(time.Time) error }](s.to); ok {
-		_ = able.SetReadDeadline(long)
+		_ = able.SetReadDeadline(by)
 		if able, ok := find[interface{ SetWriteDeadline(time.Time) error }](s.to); ok {
-			_ = able.SetWriteDeadline(long)
+			_ = able.SetWriteDeadline(by)
 		}
 	} else if conn, ok := s.request.Context().Value(connKey{}).(net.Conn); ok && s.request.ProtoMajor == 1 {
-		_ = conn.SetDeadline(long)
+		_ = conn.SetDeadline(by)
 	}
 }

@@ -225,3 +225,46 @@ func TestAHandlerThatHangsIsFreedByDeadlinesWhereThereAreSome(t *testing.T) {
 		t.Fatal(at)
 	}
 }
+
+// With ConnContext the server's own reads and writes are broken off for a handler that hangs; the answer comes after.
+func TestAHandlerThatTakesItsTimeIsAnsweredAllTheSame(t *testing.T) {
+	for _, patient := range []time.Duration{20 * time.Millisecond, 300 * time.Millisecond} {
+		entered := make(chan bool, 1)
+		handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			entered <- true
+			<-r.Context().Done()
+			time.Sleep(patient)
+		})
+		g := guard(t, handler, setting{})
+		key := g.login("secret")
+		answered := make(chan *http.Response, 1)
+		go func() { answered <- g.open("GET", "/", "secret", nil) }()
+		<-entered
+		check(t, g.table.End(key, curfew.Revoked, curfew.Now))
+		if response := <-answered; response.StatusCode != http.StatusUnauthorized {
+			t.Fatal(response.Status)
+		}
+	}
+}
+
+func TestWhatNeedsNoSessionIsNotCutWithOne(t *testing.T) {
+	entered, leave := make(chan bool, 1), make(chan bool)
+	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		entered <- true
+		<-leave
+		if err := r.Context().Err(); err != nil {
+			t.Error(err)
+		}
+	})
+	g := guard(t, handler, setting{options: curfew.Options{IsPublic: func(*http.Request) bool { return true }}})
+	key := g.login("secret")
+	answered := make(chan *http.Response, 1)
+	go func() { answered <- g.open("POST", "/login", "secret", nil) }()
+	<-entered
+	check(t, g.table.End(key, curfew.Logout, curfew.Now))
+	time.Sleep(50 * time.Millisecond) // ten looks
+	leave <- true
+	if response := <-answered; response.StatusCode != http.StatusOK {
+		t.Fatal(response.Status)
+	}
+}

@@ -27,7 +27,7 @@ func TestTheTimerStopsWhenNothingIsOpenAnyMoreAndStartsAgain(t *testing.T) {
 	for round := 0; round < 3; round++ {
 		streams := make([]*stream, 5)
 		for nth := range streams {
-			streams[nth] = &stream{watcher: watcher, cancel: func() {}}
+			streams[nth] = &stream{watcher: watcher, cancel: func() {}, isDone: true} // so that it is not asked about
 			watcher.add(streams[nth])
 		}
 		// In another order than they came, and one of them twice.
@@ -123,6 +123,26 @@ func TestAnEndThatWasBroughtNearerIsNoticed(t *testing.T) {
 	}
 	watcher.look()
 	if !s.isCut.Load() || s.cutBy.Cause != Token {
+		t.Fatal(s.cutBy)
+	}
+	watcher.remove(s)
+	watcher.timer.Stop()
+}
+
+func TestTheAnswerOfALogoutDoesNotGoOnForEver(t *testing.T) {
+	_, watcher, s := watched(t, Policy{Idle: time.Hour})
+	watcher.add(s)
+	if err := s.endItself(Logout); err != nil {
+		t.Fatal(err)
+	}
+	watcher.look()
+	now, _ := watcher.table.Now()
+	if s.isCut.Load() || s.deadline.Sub(now) < answering-time.Second || s.deadline.Sub(now) > answering {
+		t.Fatal(s.deadline.Sub(now))
+	}
+	s.answerBy, s.deadline, watcher.nearest = time.Now(), now, now
+	watcher.look()
+	if !s.isCut.Load() || s.cutBy.Cause != Logout {
 		t.Fatal(s.cutBy)
 	}
 	watcher.remove(s)

@@ -290,3 +290,40 @@ func TestWithoutATableEverythingIsCut(t *testing.T) {
 	}
 	<-ended
 }
+
+func TestAConnectionIsNoAnswerToTheRequestThatEndedItsSession(t *testing.T) {
+	ended := make(chan error, 1)
+	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		check(t, curfew.EndSession(r.Context(), curfew.Logout))
+		_, _, err := w.(http.Hijacker).Hijack()
+		ended <- err
+	})
+	g := guard(t, handler, setting{})
+	g.login("secret")
+	if _, err := g.server.Client().Do(g.request("GET", "/", "secret", nil)); err == nil {
+		t.Fatal("it goes on")
+	}
+	if err := <-ended; !errors.Is(err, curfew.ErrSessionEnded) {
+		t.Fatal(err)
+	}
+}
+
+func TestAnEndThatFailsLeavesTheRequestToBeCut(t *testing.T) {
+	done := make(chan error, 1)
+	var g *guarded
+	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		done <- curfew.EndSession(r.Context(), 99)
+		<-r.Context().Done()
+	})
+	g = guard(t, handler, setting{})
+	key := g.login("secret")
+	answered := make(chan *http.Response, 1)
+	go func() { answered <- g.open("GET", "/", "secret", nil) }()
+	if err := <-done; err == nil {
+		t.Fatal("there is no such cause")
+	}
+	check(t, g.table.End(key, curfew.Revoked, curfew.Now))
+	if response := <-answered; response.StatusCode != http.StatusUnauthorized {
+		t.Fatal(response.Status)
+	}
+}

@@ -1,0 +1,120 @@
+package curfew
+
+import (
+	"errors"
+	"net/http"
+	"time"
+)
+
+// TrackCookies makes the function for ModifyResponse of an httputil.ReverseProxy behind a [Handler] with the same
+// options: sessions begin, get new ids and end as the application's cookie does.
+//
+//   - A cookie from an application that does not know the client begins a session, if the status is below 400 and
+//     [Options.Begins] does not say otherwise. Whose it is the application may say in [Options.SubjectHeader].
+//   - A new one where there is a session is its new id, unless the header names another subject than the session has:
+//     then somebody has logged in, that session ends, and one of that subject begins.
+//   - A cookie that is cleared (empty, or over by Max-Age or Expires) ends the session, also in its grace.
+//
+// Of several cookies of the name in one response the last that is not cleared counts. If there can be no session (the
+// subject has enough, the id has ended or is the one that the client came with and was not let through with, or it stays
+// the same though somebody else has logged in), the response is held back, as an error.
+func TrackCookies(options Options) func(*http.Response) error {
+	options = options.filled()
+	return func(response *http.Response) error {
+		subject := response.Header.Get(options.SubjectHeader)
+		response.Header.Del(options.SubjectHeader)
+		id, isCleared := options.issued(response)
+		switch {
+		case id != "":
+			return options.track(response, id, subject)
+		case isCleared:
+			return logOut(response.Request)
+		}
+		return nil
+	}
+}
+
+// The id that a response sets, or whether it takes one away.
+func (o Options) issued(response *http.Response) (id string, isCleared bool) {
+	for _, cookie := range response.Cookies() {
+		isOver := cookie.MaxAge < 0 || cookie.MaxAge == 0 && !cookie.Expires.IsZero() && !cookie.Expires.After(time.Now())
+		switch {
+		case cookie.Name != o.Cookie:
+		case cookie.Value == "" || isOver:
+			isCleared = true
+		default:
+			id = cookie.Value
+		}
+	}
+	return id, isCleared
+}
+
+func logOut(request *http.Request) error {
+	judged := judgementOf(request.Context())
+	if !judged.isAlive() {
+		return nil
+	}
+	if err := judged.end(Logout); !errors.Is(err, ErrSessionEnded) {
+		return err
+	}
+	return nil
+}
+
+func (o Options) track(response *http.Response, id, subject string) error {
+	judged := judgementOf(response.Request.Context())
+	start := Start{Policy: o.Policy, Binding: judged.binding}
+	key, err := o.Table.Key(id)
+	if err != nil {
+		return err
+	}
+	if start.Subject, err = o.Table.Subject(subject); err != nil {
+		return err
+	}
+	if judged.table == nil { // no Handler has seen the request
+		if start.Binding, err = o.binding(response.Request); err != nil {
+			return err
+		}
+	}
+	if judged.verdict.Passes {
+		old := judged.keyNow()
+		isItsOwn, err := o.isOf(old, start.Subject)
+		if err != nil {
+			return err
+		}
+		switch {
+		case isItsOwn && (key == old || key == judged.key):
+			return nil
+		case isItsOwn:
+			_, err = o.Table.Rotate(old, key, o.Overlap, Now)
+			return err
+		}
+	}
+	if response.StatusCode >= 400 || o.Begins != nil && !o.Begins(response) {
+		return nil
+	}
+	if judged.hasKey && key == judged.key {
+		return &Error{Op: "track cookies", Status: ErrKeyTaken, Message: "the id is the one that the client came with, " +
+			"and is no session of whom it was issued to: an application must issue a new one"}
+	}
+	if judged.isAlive() {
+		if err := judged.end(Logout); err != nil && !errors.Is(err, ErrSessionEnded) {
+			return err
+		}
+	}
+	_, err = o.Table.Start(key, start, Now)
+	return err
+}
+
+// Whether a session is the subject's, or nothing is said of one.
+func (o Options) isOf(key Key, subject Subject) (bool, error) {
+	if subject == 0 {
+		return true, nil
+	}
+	sessions, err := o.Table.SessionsOf(subject, Now)
+	for _, session := range sessions {
+		if session.Key == key {
+			return true, err
+		}
+	}
+	return false, err
+}
