@@ -26,8 +26,16 @@ pub(crate) fn each<'r>(request: Request<'r>, source: Value, mut with: impl FnMut
 /// Whether the text that `source` stands for is a cookie's, whose every byte the client has chosen and whose
 /// spelling an application may undo before it looks at it: such a text is not the only one for its session.
 pub(crate) fn has_spellings(source: Value, value: &[u8]) -> bool {
-    let is_cookie = matches!(named(source), Some((Source::Cookie, _)));
-    is_cookie && value.iter().any(|byte| matches!(byte, b'"' | b'\\' | b'%') || !byte.is_ascii_graphic())
+    cookie_name(source).is_some()
+        && value.iter().any(|byte| matches!(byte, b'"' | b'\\' | b'%') || !byte.is_ascii_graphic())
+}
+
+/// The name of the cookie that a directive's text stands for, if it is one and nothing else.
+pub(crate) fn cookie_name<'v>(source: Value) -> Option<&'v [u8]> {
+    match named(source) {
+        Some((Source::Cookie, name)) => Some(name),
+        _ => None,
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -39,8 +47,8 @@ enum Source {
 
 /// What a directive's text names, if it is one variable and nothing else.
 fn named<'v>(source: Value) -> Option<(Source, &'v [u8])> {
-    // SAFETY: the text of a directive lives as long as the configuration that serves the request.
-    let text = unsafe { bytes((*source).value) };
+    // SAFETY: it is null or the text of a directive, which lives as long as the configuration that serves the request.
+    let text = unsafe { bytes(source.as_ref()?.value) };
     let text = text.strip_prefix(b"$")?;
     let text = text.strip_prefix(b"{").and_then(|text| text.strip_suffix(b"}")).unwrap_or(text);
     let sources = [(&b"cookie_"[..], Source::Cookie), (b"http_", Source::Header), (b"arg_", Source::Argument)];

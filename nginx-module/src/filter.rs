@@ -12,7 +12,7 @@ use nginx_sys::{
 use ngx::ngx_log_error;
 
 use crate::access::{self, Shown, is_true, judge};
-use crate::conf::{self, LocConf, choice};
+use crate::conf::{self, LocConf, Value, choice};
 use crate::nginx::{ERROR, Request, fence};
 use crate::record::{self, Record};
 use crate::status::Status;
@@ -102,7 +102,15 @@ fn refused(request: Request<'_>, conf: &LocConf, what: &str, status: Status) -> 
     refusal.map_or(Ok(()), Err)
 }
 
+/// Whether a text is what PHP and Django set a cookie to when they take it away, and no id.
+fn is_cleared(request: Request<'_>, id: Value) -> bool {
+    matches!(request.evaluate(id), Some(b"deleted" | b"\"\""))
+}
+
 fn start(request: Request<'_>, conf: &LocConf) -> Result<(), ngx_int_t> {
+    if is_cleared(request, conf.start) {
+        return Ok(());
+    }
     let shown = match Shown::read(request, conf, conf.start) {
         Ok(shown) => shown,
         Err(Status::NoId) => return Ok(()),
@@ -121,6 +129,9 @@ fn start(request: Request<'_>, conf: &LocConf) -> Result<(), ngx_int_t> {
 }
 
 fn rotate(request: Request<'_>, conf: &LocConf) -> Result<(), ngx_int_t> {
+    if is_cleared(request, conf.rotate) {
+        return Ok(());
+    }
     let (old, new) = match (Shown::read(request, conf, conf.id), Shown::read(request, conf, conf.rotate)) {
         (Ok(old), Ok(new)) if old.key != new.key => (old, new),
         (Err(Status::NoId), _) | (_, Err(Status::NoId)) | (Ok(_), Ok(_)) => return Ok(()),

@@ -16,7 +16,7 @@
 //! | `timer` | expiry |
 //! | `page`, `variables`, `status` | what is told |
 //! | `admin` | figures and control for the operator |
-//! | `ambiguity`, `values` | ids that are there twice |
+//! | `ambiguity`, `values`, `cookies` | ids that are there twice, or that nobody else is to see |
 //! | `nginx`, `clock`, `navigation` | the ground |
 //!
 //! Nothing unwinds into nginx: every callback runs behind `nginx::fence`. Nothing blocks: requests
@@ -31,6 +31,7 @@ mod admin;
 mod ambiguity;
 mod clock;
 mod conf;
+mod cookies;
 mod filter;
 mod frames;
 mod module;

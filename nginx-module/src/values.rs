@@ -19,7 +19,7 @@ impl Place {
     fn ends(self, byte: u8) -> bool {
         match self {
             Place::Cookie => matches!(byte, b';' | b',') || is_blank(byte),
-            Place::Arguments => matches!(byte, b'&' | b';' | b'+'),
+            Place::Arguments => matches!(byte, b'&' | b';'),
         }
     }
 
@@ -62,20 +62,27 @@ pub(crate) fn values<'t>(place: Place, text: &'t [u8], name: &[u8]) -> impl Iter
 /// The value of the pair that a text begins with, if it has the name.
 fn value<'t>(place: Place, pair: &'t [u8], name: &[u8], is_first: bool) -> Option<&'t [u8]> {
     let mut rest = pair;
-    if place == Place::Arguments {
-        while let Some(more) = rest.strip_prefix(b"%20") {
-            rest = more;
-        }
+    // PHP took white space away after it had undone percent-encoding, and ended a name at a zero.
+    while let Some((found, more)) = spelt(rest)
+        && (found == b'+' || is_blank(found))
+        && (rest.len() > more.len() + 1 || found == b'+')
+    {
+        rest = more;
     }
     for byte in name {
         rest = without(rest, *byte)?;
     }
-    let blanks = rest.iter().take_while(|byte| is_blank(**byte)).count();
+    while let Some((found, more)) = spelt(rest)
+        && is_blank(found)
+    {
+        let equals = more.iter().position(|byte| *byte == b'=').filter(|_| found == 0);
+        rest = &more[equals.unwrap_or(0)..];
+    }
     let to_end = |text: &'t [u8]| match text.iter().position(|byte| *byte == place.last()) {
         Some(end) => text[..end].trim_ascii(),
         None => text.trim_ascii(),
     };
-    match (&rest[blanks..], place) {
+    match (rest, place) {
         ([b'=', value @ ..], _) => Some(to_end(value)),
         // A name of PHP's for one of several values.
         ([b'[', ..] | [b'%', b'5', b'B' | b'b', ..], Place::Arguments) => Some(to_end(rest)),
@@ -85,16 +92,21 @@ fn value<'t>(place: Place, pair: &'t [u8], name: &[u8], is_first: bool) -> Optio
     }
 }
 
-/// A text without the byte of a name that it begins with, however that is spelt.
-fn without(text: &[u8], byte: u8) -> Option<&[u8]> {
-    let (found, rest) = match text {
+/// The byte that a text begins with, which may be percent-encoded, and what follows.
+fn spelt(text: &[u8]) -> Option<(u8, &[u8])> {
+    match text {
         [b'%', high, low, rest @ ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {
             let digit = |digit: u8| (digit as char).to_digit(16).unwrap_or_default() as u8;
-            (digit(*high) << 4 | digit(*low), rest)
+            Some((digit(*high) << 4 | digit(*low), rest))
         }
-        [found, rest @ ..] => (*found, rest),
-        [] => return None,
-    };
+        [found, rest @ ..] => Some((*found, rest)),
+        [] => None,
+    }
+}
+
+/// A text without the byte of a name that it begins with, however that is spelt.
+fn without(text: &[u8], byte: u8) -> Option<&[u8]> {
+    let (found, rest) = spelt(text)?;
     let is_it = found.eq_ignore_ascii_case(&byte) || byte == b'_' && matches!(found, b'.' | b' ' | b'[' | b'+');
     is_it.then_some(rest)
 }

@@ -10,6 +10,7 @@ use nginx_sys::{
 
 use crate::nginx::{ERROR, OK, Request, constant, fence, text_in_pool};
 use crate::record::{self, Record};
+use crate::{conf, cookies};
 
 type Text = fn(Request<'_>, &Record, &mut String) -> Option<()>;
 
@@ -41,9 +42,12 @@ pub(crate) fn write_seconds(span: Span, to: &mut String) -> Option<()> {
     write!(to, "{}.{:03}", span.as_millis() / 1000, span.as_millis() % 1000).ok()
 }
 
+type Get = unsafe extern "C" fn(*mut ngx_http_request_t, *mut ngx_variable_value_t, usize) -> ngx_int_t;
+
 /// Tells nginx of the variables.
 pub(crate) fn add(cf: *mut ngx_conf_t) -> ngx_int_t {
-    for (number, (name, _)) in VARIABLES.iter().enumerate() {
+    let of_records = VARIABLES.iter().enumerate().map(|(number, (name, _))| (*name, get as Get, number));
+    for (name, get, number) in of_records.chain([("curfew_cookies", get_cookies as Get, 0)]) {
         let mut name: ngx_str_t = constant(name);
         // SAFETY: `cf` is the configuration that is being read; nginx copies the name.
         unsafe {
@@ -63,17 +67,30 @@ unsafe extern "C" fn get(raw: *mut ngx_http_request_t, value: *mut ngx_variable_
     // subrequest tells of its main request.
     let (request, value) = unsafe { (Request::new((*raw).main), &mut *value) };
     fence(request.log(), ERROR, || {
-        value.set_valid(1);
-        value.set_no_cacheable(0);
-        value.set_not_found(1);
         let mut text = String::new();
         let found = record::find(request).and_then(|record| VARIABLES[number].1(request, record, &mut text));
-        if found.is_some() {
-            let Some(text) = text_in_pool(request.pool(), text.as_bytes()) else { return ERROR };
-            value.set_not_found(0);
-            value.set_len(text.len as u32);
-            value.data = text.data;
-        }
-        OK
+        fill(request, value, found.map(|()| text.as_bytes()))
     })
+}
+
+unsafe extern "C" fn get_cookies(
+    raw: *mut ngx_http_request_t,
+    value: *mut ngx_variable_value_t,
+    _: usize,
+) -> ngx_int_t {
+    // SAFETY: as above; a main request has a location, too.
+    let (request, value, conf) = unsafe { (Request::new((*raw).main), &mut *value, conf::of_request((*raw).main)) };
+    fence(request.log(), ERROR, || fill(request, value, Some(&cookies::of_what_goes_on(request, conf))))
+}
+
+fn fill(request: Request<'_>, value: &mut ngx_variable_value_t, text: Option<&[u8]>) -> ngx_int_t {
+    value.set_valid(1);
+    value.set_no_cacheable(0);
+    value.set_not_found(u32::from(text.is_none()));
+    if let Some(text) = text {
+        let Some(text) = text_in_pool(request.pool(), text) else { return ERROR };
+        value.set_len(text.len as u32);
+        value.data = text.data;
+    }
+    OK
 }

@@ -29,6 +29,10 @@ fn a_cookie_is_found_wherever_an_application_may_begin_one() {
         b"x=1\x0bsid\x1f=A",
         b"x=\"a;sid=A",
         b"x=1; %73i%64=A",
+        b"%20%09sid=A",
+        b"x=1;+sid=A",
+        b"sid%00x=A",
+        b"sid%20=A",
     ] {
         assert_eq!(cookies(header, "sid"), [b"A"], "{}", header.escape_ascii());
     }

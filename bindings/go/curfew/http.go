@@ -38,7 +38,8 @@ type Options struct {
 	IsActivity func(*http.Request) bool
 	// IsPublic tells the requests that need no session, such as those for the login page. None is if it is nil. They
 	// are passed on without a cookie whose session may not go on, because the application may not know that yet, and
-	// would go on with it; where ID is set, that is for next to do. What they have open is not cut.
+	// would go on with it; where ID is set, that is for next to do. A cookie that no session is known of is passed on if
+	// Begins is set. What they have open is not cut.
 	IsPublic func(*http.Request) bool
 	// Denied answers what may not pass. FromContext has the verdict. If it is nil: 401 and a line of text.
 	Denied http.Handler
@@ -165,7 +166,9 @@ func Handler(next http.Handler, options Options) http.Handler {
 		case judged.verdict.Passes:
 			next.ServeHTTP(w, r)
 		case isPublic:
-			options.forget(r)
+			if judged.verdict.State != Unknown || options.Begins == nil {
+				options.forget(r)
+			}
 			next.ServeHTTP(w, r)
 		default:
 			options.Denied.ServeHTTP(w, r)

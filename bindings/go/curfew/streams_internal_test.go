@@ -149,6 +149,48 @@ func TestTheAnswerOfALogoutDoesNotGoOnForEver(t *testing.T) {
 	watcher.timer.Stop()
 }
 
+func TestAnEndThatFailsIsNoneToBeAnswered(t *testing.T) {
+	_, _, s := watched(t, Policy{Idle: time.Hour})
+	if err := s.endItself(99); err == nil || s.endsItself {
+		t.Fatal(err)
+	}
+}
+
+type deadlines struct {
+	http.ResponseWriter
+	read []time.Time
+}
+
+func (d *deadlines) SetReadDeadline(by time.Time) error {
+	d.read = append(d.read, by)
+	return nil
+}
+
+func TestAHandlerHasItsTimeThoughTheTableChangesMeanwhile(t *testing.T) {
+	table, watcher, s := watched(t, Policy{Idle: time.Hour})
+	to := &deadlines{ResponseWriter: httptest.NewRecorder()}
+	s.to = to
+	watcher.add(s)
+	if err := table.End(s.watch.Key(), Revoked, Now); err != nil {
+		t.Fatal(err)
+	}
+	watcher.look()
+	s.cutAt = time.Now() // however long that took
+	watcher.changes--
+	watcher.look()
+	if !s.isCut.Load() || len(to.read) > 0 {
+		t.Fatal(to.read)
+	}
+	s.cutAt = time.Now().Add(-patience)
+	watcher.changes--
+	watcher.look()
+	if len(to.read) != 1 || to.read[0].After(time.Now()) {
+		t.Fatal(to.read)
+	}
+	watcher.remove(s)
+	watcher.timer.Stop()
+}
+
 type counting struct {
 	http.ResponseWriter
 	pieces []int64

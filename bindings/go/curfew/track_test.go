@@ -163,6 +163,10 @@ func TestOnlyWhatBeginsASessionBeginsOne(t *testing.T) {
 	s.want(401, "/", "B")
 	s.want(200, "/login?set=C", "")
 	s.want(200, "/", "C")
+	// What the application has set before is not known here, and it needs it.
+	if status, cookies := s.ask("/login", "B"); status != 200 || cookies != "sid=B" {
+		t.Fatal(status, cookies)
+	}
 }
 
 func TestALogoutEndsTheSessionUnderTheIDThatItHasByThen(t *testing.T) {

@@ -143,3 +143,42 @@ fn what_passes_though_its_session_could_not_begin_is_answered_as_the_application
     let response = (0..10_000).map(cached).find(|response| response.verdict() == "FULL").unwrap();
     assert_eq!((response.status, response.header("Cache-Control")), (200, Some("private")));
 }
+
+#[test]
+fn the_application_is_not_handed_the_cookie_of_a_session_that_is_over() {
+    let more = "location = /handed { curfew off; return 200 \"$curfew_cookies\"; }
+                location = /renew { curfew off; curfew_start $upstream_cookie_sid;
+                                    proxy_set_header Cookie $curfew_cookies; proxy_pass http://$APP; }";
+    let nginx = start("idle=15m lifetime=8h", more);
+    let handed = |cookies: &[(&str, &str)]| nginx.get("/handed", cookies).body;
+    nginx.log_in("abc");
+    assert_eq!(handed(&[("Cookie", "theme=dark; sid=abc")]), "theme=dark; sid=abc");
+    nginx.with_id("/logout", "abc");
+    for cookies in ["theme=dark; sid=abc", "sid=abc; theme=dark", "sid=made-up;theme=dark", "sid=; theme=dark"] {
+        assert_eq!(handed(&[("Cookie", cookies)]), "theme=dark", "{cookies}");
+    }
+    assert_eq!(handed(&[("Cookie", "x=1 sid=abc; theme=dark; \u{a0}sid=b")]), "theme=dark");
+    assert_eq!(handed(&[("Cookie", "a=1"), ("Cookie", "sid=abc"), ("Cookie", "b=2; SID=c")]), "a=1; b=2");
+    assert_eq!(handed(&[("Cookie", "sid=abc")]), "");
+    assert_eq!(handed(&[]), "");
+    assert_eq!(nginx.get("/renew?sid=new", &[("Cookie", "sid=abc")]).status, 200, "who logs in again may");
+    assert_eq!(nginx.with_id("/", "new").status, 200);
+
+    let nginx = start("idle=15m", &format!("curfew_binding $http_x_device; {more}"));
+    nginx.get("/login?sid=abc", &[("X-Device", "phone")]);
+    let from = |device| nginx.get("/handed", &[("Cookie", "sid=abc"), ("X-Device", device)]).body;
+    assert_eq!((from("phone").as_str(), from("laptop").as_str()), ("sid=abc", ""));
+}
+
+#[test]
+fn a_cookie_that_is_taken_away_is_no_id() {
+    let nginx = start("idle=15m", "location = /renew { curfew_rotate $upstream_cookie_sid; proxy_pass http://$APP; }");
+    for issued in ["deleted", "\"\""] {
+        assert_eq!(nginx.get(&format!("/login?sid={issued}"), &[]).status, 200);
+        assert_ne!(nginx.with_id("/", issued).status, 200, "{issued}");
+    }
+    nginx.log_in("abc");
+    assert_eq!(nginx.with_id("/renew?sid=deleted", "abc").status, 200);
+    assert_ne!(nginx.with_id("/", "deleted").status, 200);
+    assert_eq!(nginx.with_id("/", "abc").status, 200);
+}

@@ -1,0 +1,54 @@
+//! `$curfew_cookies`: what a login may hand to the application.
+//!
+//! The application does not know that its session is over here. Handed the cookie of one that is, it would
+//! take the user for logged in, and might give out a new id, with which the session would go on.
+
+use curfew_engine::{GraceMode, Verdict};
+
+use crate::access::Shown;
+use crate::ambiguity;
+use crate::conf::{LocConf, choice};
+use crate::nginx::Request;
+use crate::status::Status;
+use crate::values::{Place, values};
+
+/// The request's cookies, without that of a session that may not go on.
+pub(crate) fn of_what_goes_on(request: Request<'_>, conf: &LocConf) -> Vec<u8> {
+    let headers = request.headers(b"cookie");
+    match ambiguity::cookie_name(conf.id) {
+        Some(name) if !goes_on(request, conf) => join(headers.flat_map(|header| {
+            header.split(|byte| *byte == b';').filter(|pair| values(Place::Cookie, pair, name).next().is_none())
+        })),
+        _ => join(headers),
+    }
+}
+
+fn goes_on(request: Request<'_>, conf: &LocConf) -> bool {
+    if conf.is_dry_run() {
+        return true;
+    }
+    match Shown::read(request, conf, conf.id) {
+        Ok(shown) if shown.token.is_some_and(|token| token <= shown.now) => false,
+        Ok(shown) => match shown.peek() {
+            Verdict::Active(_) => true,
+            Verdict::Grace(left) => {
+                shown.table.policy(left.policy()).is_some_and(|policy| policy.grace_mode == GraceMode::Resume)
+            }
+            Verdict::Unknown => conf.unknown == choice::PASS,
+            Verdict::Ended(_) | Verdict::Mismatch(_) => false,
+        },
+        Err(Status::Error) => conf.on_error == choice::PASS,
+        Err(_) => false,
+    }
+}
+
+fn join<'r>(pairs: impl Iterator<Item = &'r [u8]>) -> Vec<u8> {
+    let mut joined = Vec::new();
+    for pair in pairs.map(<[u8]>::trim_ascii).filter(|pair| !pair.is_empty()) {
+        if !joined.is_empty() {
+            joined.extend_from_slice(b"; ");
+        }
+        joined.extend_from_slice(pair);
+    }
+    joined
+}
