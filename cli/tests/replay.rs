@@ -379,18 +379,6 @@ fn dates_before_the_web_are_not_believed() {
         .stderr(predicate::str::contains("not plausible").and(predicate::str::contains("1970-01-01")));
 }
 
-#[test]
-fn a_log_that_nobody_can_be_told_apart_in_gives_zeroes_and_a_warning() {
-    let dir = Dir::new();
-    let log = dir.file("a.log", line("192.0.2.1", "-", 0, 0).repeat(3));
-    let assert = replay().args(["-k", "user", "-o", "json"]).arg(&log).assert().success();
-    let assert = assert.stderr(predicate::str::contains("3 lines were left out because they have no user"));
-    let report: Value = serde_json::from_slice(&assert.get_output().stdout).unwrap();
-    assert_eq!((&report["input"]["first"], &report["policies"][0]["peak_at"]), (&Value::Null, &Value::Null));
-    assert_eq!(report["policies"][0]["sessions"], 0);
-    replay().args(["-k", "user"]).arg(log).assert().success().stdout(predicate::str::contains("0 events"));
-}
-
 // Errors.
 
 fn fails(arguments: &[&str], message: &[&str]) {
@@ -434,6 +422,36 @@ fn a_log_that_cannot_be_read_is_named() {
     fails(&[dir.0.path().to_str().unwrap()], &[dir.0.path().to_str().unwrap()]);
     let log = dir.file("a.log", small_log());
     fails(&[log.to_str().unwrap(), "nowhere.log"], &["nowhere.log"]);
+}
+
+#[test]
+fn a_log_of_which_nothing_can_be_used_is_an_error_and_no_table_of_zeros() {
+    let dir = Dir::new();
+    let of = |name: &str, text: &str| dir.file(name, text).display().to_string();
+    let log = of("a.log", &line("192.0.2.1", "-", 0, 0).repeat(3));
+    fails(&["-k", "user", &log], &["none of 3 lines could be used: 3 have no user", "Try another --key"]);
+    fails(
+        &["-q", "-o", "csv", "-f", "json", "-k", "user", &log],
+        &["none of 3 lines could be used: they could not be read as json", "--format"],
+    );
+    let some = of("some.log", &(line("192.0.2.1", "-", 0, 0) + "garbage\n"));
+    fails(&["-k", "ident", &some], &["none of 2 lines could be used: 1 has no ident, the others could not be read"]);
+}
+
+#[test]
+fn an_empty_log_is_called_empty_whatever_its_format() {
+    let dir = Dir::new();
+    let of = |name: &str, text: &str| dir.file(name, text).display().to_string();
+    let empty = of("empty.log", "\n");
+    let header = of("header.csv", "time,user\n");
+    for format in ["auto", "clf", "json", "csv"] {
+        fails(
+            &["-f", format, &empty],
+            &["the log is empty: nothing is recorded in ", "empty.log; is it the right file?"],
+        );
+    }
+    fails(&["-f", "csv", "--columns", "time,user", "-k", "user", &empty], &["the log is empty"]);
+    fails(&["-k", "user", &header], &["the log is empty", "header.csv"]);
 }
 
 #[test]

@@ -243,7 +243,7 @@ impl Look<'_> {
         let (header, data) = match (&self.options.columns, &records[..]) {
             (Some(names), all) => (names.clone(), all),
             (None, [header, data @ ..]) => (header.clone(), data),
-            (None, []) => return Err(InputError::NoHeader { file: self.file.into() }),
+            (None, []) => return Err(InputError::NoLines { files: self.file.into() }),
         };
         let is_time = |name: &str| {
             let at = columns::find(&header, name);

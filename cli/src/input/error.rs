@@ -20,7 +20,7 @@ pub(crate) enum InputError {
         "{file} is damaged: its {packing} data breaks after line {line} ({cause}); get a whole copy, or unpack what can be saved and give that"
     )]
     Damaged { file: String, packing: &'static str, line: u64, cause: io::Error },
-    #[error("there is no line in {files}, so the format cannot be told; name it with --format")]
+    #[error("the log is empty: nothing is recorded in {files}; is it the right file?")]
     NoLines { files: String },
     #[error(
         "the first line of {file} is longer than {} MiB, so the format cannot be told; if it is a log, name it with --format",

@@ -42,6 +42,13 @@ pub(crate) struct Options {
     pub(crate) columns: Option<Vec<String>>,
 }
 
+impl Options {
+    /// The names of all files in a message.
+    pub(crate) fn titles(&self) -> String {
+        self.files.iter().map(|path| title(path)).collect::<Vec<_>>().join(", ")
+    }
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
 pub(crate) enum FormatChoice {
     /// Decided on the first lines, and said
@@ -239,16 +246,22 @@ fn first_look(
             Ok(sample) => Some(detect::plan(options, &title(path), sample)),
             Err(cause) => return Err(broken(path, &blocks, cause)),
         };
-        if plan.is_none() && options.format == FormatChoice::Auto && blocks.is_within_a_line() {
-            return Err(InputError::LongFirstLine { file: title(path) });
+        if plan.is_none() && blocks.is_within_a_line() {
+            let file = title(path);
+            match options.format {
+                FormatChoice::Auto => return Err(InputError::LongFirstLine { file }),
+                FormatChoice::Csv | FormatChoice::Tsv if options.columns.is_none() => {
+                    return Err(InputError::NoHeader { file });
+                }
+                _ => {}
+            }
         }
         *state = State::Started(blocks);
         if let Some(plan) = plan {
             return plan;
         }
     }
-    let all = files.iter().map(|(path, _)| title(path)).collect::<Vec<_>>().join(", ");
-    detect::plan(options, &all, b"")
+    detect::plan(options, &options.titles(), b"")
 }
 
 fn start(path: &Path, state: State, progress: &Arc<AtomicU64>) -> Result<Blocks<Source>, InputError> {

@@ -343,8 +343,12 @@ fn what_cannot_be_told_or_found_is_said_with_what_there_is() {
         "the format of LOG was not recognised (tried clf, json, csv and tsv); its first line is \"hello\"; name the format with --format, and for csv or tsv without a header line name the columns with --columns",
     );
     assert!(read_text("#a\tb\n1\t2\n", |_| {}).unwrap_err().contains("not recognised"));
-    says("", &|_| {}, "there is no line in LOG, so the format cannot be told; name it with --format");
-    says("\n", &|o| o.format = FormatChoice::Csv, "LOG has no header line; name its columns with --columns");
+    says("", &|_| {}, "the log is empty: nothing is recorded in LOG; is it the right file?");
+    says(
+        &("x".repeat(4 * lines::LONGEST) + "\n1,2\n"),
+        &|o| o.format = FormatChoice::Csv,
+        "LOG has no header line; name its columns with --columns",
+    );
     says(
         "when,who\nx,y\n",
         &|_| {},

@@ -91,6 +91,9 @@ fn replay(options: &Options, policies: &[Named], quiet: bool) -> Result<Replay, 
     loop {
         let (format, key) = (input.format_name().to_owned(), input.key_name().to_owned());
         if let Some((read, judged)) = pass(input, order, policies, quiet)? {
+            if read.census.events == 0 {
+                return Err(ReplayError::no_events(options, format, key, &read.census));
+            }
             return Ok(Replay { format, key, read, judged });
         }
         note(

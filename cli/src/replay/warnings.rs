@@ -20,7 +20,6 @@ const PLAUSIBLE: std::ops::Range<i64> = 631_152_000_000..4_102_444_800_000;
 
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Warning {
-    NoEvents { lines: u64 },
     NoKeys { lines: u64, key: String },
     Unreadable { lines: u64, of: u64, format: String, file: PathBuf, line: u64 },
     Strangers { files: Vec<String>, format: String },
@@ -33,14 +32,6 @@ pub(crate) enum Warning {
 impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Warning::NoEvents { lines: 0 } => {
-                write!(f, "the log is empty\nIs this the right file? The numbers above are all of nothing.")
-            }
-            Warning::NoEvents { lines } => write!(
-                f,
-                "none of {} lines could be used, so all numbers are zero\nTry another --format, or --key and --time to name the fields.",
-                thousands((*lines).into())
-            ),
             Warning::NoKeys { lines, key } => write!(
                 f,
                 "{} lines were left out because they have no {key}\nTry another --key if they are people's requests all the same.",
@@ -96,9 +87,6 @@ fn look(file: &Path, line: u64) -> String {
 pub(crate) fn warnings(options: &Options, report: &Report, read: &Read) -> Vec<Warning> {
     let (census, about) = (&read.census, &report.input);
     let lines = census.events + census.unparsed + census.nokey;
-    if census.events == 0 && census.nokey == 0 {
-        return vec![Warning::NoEvents { lines }];
-    }
     let mut warnings = Vec::new();
     if census.nokey * 2 > lines {
         warnings.push(Warning::NoKeys { lines: census.nokey, key: about.key.clone() });

@@ -3,11 +3,8 @@
 use super::super::report::{PolicyReport, Report};
 use crate::policy::{Rough, thousands};
 
-/// None when nothing happened.
+/// None without a policy.
 pub(crate) fn sentence(report: &Report, length_ms: u64) -> Option<String> {
-    if report.input.events == 0 {
-        return None;
-    }
     let policies = &report.policies;
     let strict = policies.iter().max_by_key(|policy| (interruptions(policy), std::cmp::Reverse(policy.usable_ms)))?;
     let loose = policies.iter().min_by_key(|policy| (interruptions(policy), policy.usable_ms))?;
