@@ -60,7 +60,8 @@ pub(crate) struct ReplayArgs {
     /// Who a request belongs to: ip, user, ident, ip+ua, or a field
     ///
     /// In common and combined logs: ip (the default), user, ident, or ip+ua for address and browser
-    /// together. In JSON, CSV and TSV the name of any field. Lines without it are counted and left out.
+    /// together. In JSON, CSV and TSV: ip, user and ip+ua, looked for by their usual names, or the name
+    /// of any field. Lines without it are counted and left out.
     #[arg(short, long, value_name = "KEY", value_parser = NonEmptyStringValueParser::new())]
     key: Option<String>,
 
@@ -70,7 +71,8 @@ pub(crate) struct ReplayArgs {
 
     /// Field that holds the time (JSON, CSV, TSV)
     ///
-    /// Seconds or milliseconds since 1970, or RFC 3339. Without it the usual names are looked for.
+    /// Seconds, or thousandths and less of them, since 1970, RFC 3339, or a stamp as in common logs.
+    /// Without it the usual names are looked for.
     #[arg(short, long, value_name = "FIELD", value_parser = NonEmptyStringValueParser::new())]
     time: Option<String>,
 

@@ -367,6 +367,30 @@ fn times_that_all_lie_in_one_minute_of_the_hour_are_not_believed() {
 }
 
 #[test]
+fn times_without_a_zone_are_taken_as_utc_and_that_is_said() {
+    let dir = Dir::new();
+    let log = |zone: &str| {
+        format!(
+            "time,user\n2024-03-31 01:50:00{zone},ann\n2024-03-31 03:04:00{zone},ann\n2024-03-31 03:05:00.5{zone},ann\n"
+        )
+    };
+    let said =
+        || predicate::str::contains("times have no zone and are taken as UTC").and(predicate::str::contains("--time"));
+    let without = dir.file("a.csv", log(""));
+    replay().args(["-k", "user", "-p", "idle=1h"]).arg(&without).assert().success().stderr(said());
+    for zone in ["Z", " +01:00"] {
+        replay().args(["-k", "user"]).arg(dir.file("b.csv", log(zone))).assert().success().stderr(said().not());
+    }
+    let json = dir.file("a.json", "{\"ts\":\"2024-03-31T01:50:00\",\"user\":\"ann\"}\n");
+    replay().args(["-k", "user"]).arg(json).assert().success().stderr(said());
+    // Not in the lines that the format is told by.
+    let with = dir.file("c.csv", log("Z"));
+    replay().args(["-k", "user"]).args([with, without]).assert().success().stderr(said());
+    let numbers = dir.file("d.csv", "time,user\n1711849800,ann\n1711849800.123456789,ann\n");
+    replay().args(["-k", "user"]).arg(numbers).assert().success().stderr(said().not());
+}
+
+#[test]
 fn dates_before_the_web_are_not_believed() {
     let dir = Dir::new();
     let log = dir.file("a.csv", "who,when\nada,0\nben,1740960\n");

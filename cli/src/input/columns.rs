@@ -16,6 +16,8 @@ pub(crate) struct Columns {
     text: Vec<u8>,
     ends: Vec<usize>,
     joined: Vec<u8>,
+    /// Whether any time had no zone.
+    pub(crate) zoneless: bool,
 }
 
 /// The fields a record is read for.
@@ -30,7 +32,7 @@ pub(crate) struct Fields<T> {
 impl Columns {
     pub(crate) fn new(delimiter: u8, fields: Fields<String>) -> Columns {
         let places = Fields { time: 0, key: 0, agent: None };
-        Columns { delimiter, fields, places, text: Vec::new(), ends: Vec::new(), joined: Vec::new() }
+        Columns { delimiter, fields, places, text: Vec::new(), ends: Vec::new(), joined: Vec::new(), zoneless: false }
     }
 
     /// Whether quotes mean anything.
@@ -85,6 +87,7 @@ impl Columns {
         }
         let [Some(time), Some(key), agent_text] = fields else { return What::Unparsed };
         let Some(time_ms) = time::guess(time) else { return What::Unparsed };
+        self.zoneless |= time::lacks_zone(time);
         match (key, agent) {
             (b"" | b"-", _) => What::NoKey,
             (_, None) => What::Event { time_ms, key },

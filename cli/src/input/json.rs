@@ -26,6 +26,8 @@ pub(crate) struct Json {
     joined: Vec<u8>,
     /// Whether any line had the key's field, were it empty.
     pub(crate) key_seen: bool,
+    /// Whether any time had no zone.
+    pub(crate) zoneless: bool,
 }
 
 impl Json {
@@ -44,7 +46,8 @@ impl Json {
         };
         let (time, key, agent) = (plant(&paths.time), plant(&paths.key), plant(&paths.agent));
         let found = Found { values: vec![Value::Missing; with_port.len()], text: Vec::new() };
-        Json { tree, time, key, agent, with_port, found, joined: Vec::new(), key_seen: false }
+        let joined = Vec::new();
+        Json { tree, time, key, agent, with_port, found, joined, key_seen: false, zoneless: false }
     }
 
     fn parse(&mut self, line: &[u8]) -> bool {
@@ -84,7 +87,10 @@ impl LineParser for Json {
         self.key_seen |= self.found.values[self.key.clone()].iter().any(|value| *value != Value::Missing);
         let time = self.found.values[self.time.clone()].iter().find_map(|value| match *value {
             Value::Missing | Value::Empty => None,
-            Value::Text(Range { start, end }) => time::guess(&self.found.text[start..end]),
+            Value::Text(Range { start, end }) => {
+                let text = &self.found.text[start..end];
+                time::guess(text).inspect(|_| self.zoneless |= time::lacks_zone(text))
+            }
             Value::Int(value) => time::integer(value),
             Value::Big(value) => i64::try_from(value).ok().and_then(time::integer),
             Value::Float(value) => time::float(value),

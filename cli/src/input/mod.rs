@@ -80,6 +80,13 @@ pub(crate) enum What<'a> {
     Unparsed,
 }
 
+/// What is known of the whole log once it has been read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Known {
+    /// A time had no zone, and was taken to be UTC.
+    pub(crate) zoneless: bool,
+}
+
 /// Reads a line on its own.
 trait LineParser {
     fn line<'a>(&'a mut self, line: &'a [u8]) -> What<'a>;
@@ -89,6 +96,18 @@ enum Parser {
     Clf(clf::Clf),
     Json(json::Json),
     Columns(columns::Columns),
+}
+
+impl Parser {
+    fn known(&self) -> Known {
+        let zoneless = match self {
+            // A stamp without a zone is none.
+            Parser::Clf(_) => false,
+            Parser::Json(json) => json.zoneless,
+            Parser::Columns(columns) => columns.zoneless,
+        };
+        Known { zoneless }
+    }
 }
 
 /// A log that is open and understood, and not yet read.
@@ -201,7 +220,7 @@ impl Input {
     }
 
     /// Calls `sink` for every line that is not blank, until it returns false.
-    pub(crate) fn read(mut self, mut sink: impl FnMut(Line<'_>) -> bool) -> Result<(), InputError> {
+    pub(crate) fn read(mut self, mut sink: impl FnMut(Line<'_>) -> bool) -> Result<Known, InputError> {
         for (index, (path, state)) in self.files.into_iter().enumerate() {
             let mut blocks = start(&path, state, &self.progress)?;
             let done = match &mut self.plan.parser {
@@ -220,15 +239,15 @@ impl Input {
             };
             match done {
                 Ok(true) => {}
-                Ok(false) => return Ok(()),
+                Ok(false) => return Ok(self.plan.parser.known()),
                 Err(cause) => return Err(broken(&path, &blocks, cause)),
             }
         }
-        match self.plan.parser {
+        match &self.plan.parser {
             Parser::Json(json) if !json.key_seen && !self.plan.known.0.is_empty() => {
                 Err(InputError::KeyNeverSeen { name: self.plan.key, names: self.plan.known })
             }
-            _ => Ok(()),
+            parser => Ok(parser.known()),
         }
     }
 }

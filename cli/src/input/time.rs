@@ -74,14 +74,24 @@ pub(crate) fn clf(text: &[u8]) -> Option<i64> {
 /// A time of any known kind.
 pub(crate) fn guess(text: &[u8]) -> Option<i64> {
     let text = text.trim_ascii();
-    let dashed = text.len() >= 19 && text[4] == b'-';
-    if dashed {
+    if is_dashed(text) {
         rfc3339(text)
     } else if text.len() >= 17 && text.contains(&b'/') {
         clf(text.strip_prefix(b"[").and_then(|t| t.strip_suffix(b"]")).unwrap_or(text))
     } else {
         number(text)
     }
+}
+
+fn is_dashed(text: &[u8]) -> bool {
+    text.len() >= 19 && text[4] == b'-'
+}
+
+/// Whether a time that could be read has no zone, and was taken to be UTC.
+#[inline]
+pub(crate) fn lacks_zone(text: &[u8]) -> bool {
+    let text = text.trim_ascii();
+    is_dashed(text) && text[19..].iter().all(|byte| matches!(byte, b'0'..=b'9' | b'.' | b','))
 }
 
 /// An epoch number with its fraction.
@@ -344,6 +354,23 @@ mod tests {
             "2021-12-08T14:02:43 CET",
         ] {
             assert_eq!(guess(text.as_bytes()), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_time_without_a_zone_is_known_by_its_end() {
+        for text in ["2021-12-08 14:02:43", " 2021-12-08T14:02:43.587 ", "2021-12-08t14:02:43,5"] {
+            assert!(guess(text.as_bytes()).is_some() && lacks_zone(text.as_bytes()), "{text}");
+        }
+        for text in [
+            "2021-12-08 14:02:43Z",
+            "2021-12-08T14:02:43.587-05",
+            "2021-12-08 14:02:43 +0000",
+            "08/Dec/2021:14:02:43 +0000",
+            "1638972163.587",
+            "1638972163587192192",
+        ] {
+            assert!(guess(text.as_bytes()).is_some() && !lacks_zone(text.as_bytes()), "{text}");
         }
     }
 

@@ -14,6 +14,8 @@ pub(crate) struct Census {
     pub(crate) span: Option<(i64, i64)>,
     /// File and line number of the first line that could not be read.
     pub(crate) first_unparsed: Option<(usize, u64)>,
+    /// A time had no zone, and was taken to be UTC.
+    pub(crate) zoneless: bool,
     /// Files of which no line could be read.
     pub(crate) strangers: Vec<usize>,
     /// The file that is read, and whether lines of it could be read and could not.

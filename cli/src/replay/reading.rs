@@ -6,7 +6,7 @@ use super::error::ReplayError;
 use super::interner::{Interner, Noted};
 use super::order::{Event, Order, TooOld};
 use super::progress::Progress;
-use crate::input::{Input, Line, What};
+use crate::input::{Input, Known, Line, What};
 
 /// What a pass has learnt about the log.
 pub(crate) struct Read {
@@ -23,7 +23,7 @@ pub(crate) fn pass(
 ) -> Result<Option<Read>, ReplayError> {
     let mut reader = Reader::new(order, docket);
     let mut stopped = None;
-    input.read(|line| {
+    let known = input.read(|line| {
         progress.line();
         stopped = reader.line(&line).err();
         stopped.is_none()
@@ -32,7 +32,7 @@ pub(crate) fn pass(
         Some(Stop::TooManyKeys) => Err(ReplayError::TooManyKeys),
         Some(Stop::OutOfOrder) => Ok(None),
         // A judge that has given up says why itself.
-        Some(Stop::NobodyListens) | None => Ok(Some(reader.finish())),
+        Some(Stop::NobodyListens) | None => Ok(Some(reader.finish(known))),
     }
 }
 
@@ -85,8 +85,9 @@ impl Reader {
     }
 
     /// Hands on what is still held, and says that this was all.
-    pub(crate) fn finish(mut self) -> Read {
+    pub(crate) fn finish(mut self, known: Known) -> Read {
         self.read.census.file_is_over();
+        self.read.census.zoneless = known.zoneless;
         self.order.finish(|events| {
             // Nobody listening is told by whoever stopped.
             self.docket.hand(events);

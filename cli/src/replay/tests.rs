@@ -10,7 +10,7 @@ use super::court::{self, Judged};
 use super::judge::Tally;
 use super::order::{Event, Order};
 use super::reading::{Reader, Stop};
-use crate::input::{Line, What};
+use crate::input::{Known, Line, What};
 
 /// A limit that is off never comes.
 const NEVER: i64 = i64::MAX / 4;
@@ -84,7 +84,7 @@ fn by_the_engine(policies: &[Policy], threads: usize, order: Order, events: &[Ev
             let what = What::Event { time_ms: event.time, key: key.as_bytes() };
             reader.line(&Line { number: 1, file: 0, what })?;
         }
-        let read = reader.finish();
+        let read = reader.finish(Known { zoneless: false });
         assert_eq!(read.census.events, events.len() as u64);
         Ok(())
     });

@@ -23,6 +23,7 @@ pub(crate) enum Warning {
     NoKeys { lines: u64, key: String },
     Unreadable { lines: u64, of: u64, format: String, file: PathBuf, line: u64 },
     Strangers { files: Vec<String>, format: String },
+    NoZone,
     SameMinute { minute: u32, events: u64 },
     StrangeDates { first: String, last: String },
     OneKey { key: String, name: String },
@@ -49,6 +50,10 @@ impl fmt::Display for Warning {
                 f,
                 "no line of {} could be read as {format}\nSeveral files are one log in one format; replay what has another on its own.",
                 files.join(", ")
+            ),
+            Warning::NoZone => write!(
+                f,
+                "times have no zone and are taken as UTC\nWhere clocks were changed an hour is missing or comes twice, and sessions end or go on that did not. Name a field with a zone, or with seconds since 1970, by --time, or leave out the days of the change."
             ),
             Warning::SameMinute { minute, events } => write!(
                 f,
@@ -106,6 +111,9 @@ pub(crate) fn warnings(options: &Options, report: &Report, read: &Read) -> Vec<W
     if !census.strangers.is_empty() {
         let files = census.strangers.iter().filter_map(|file| options.files.get(*file)).map(|file| input::title(file));
         warnings.push(Warning::Strangers { files: files.collect(), format: about.format.clone() });
+    }
+    if census.zoneless {
+        warnings.push(Warning::NoZone);
     }
     if let Some(minute) = census.only_minute()
         && census.events >= FEW
