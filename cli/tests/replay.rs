@@ -114,12 +114,75 @@ fn the_json_has_the_promised_fields_and_no_others() {
         names.sort();
         names
     };
-    assert_eq!(fields(&report), ["input", "policies"]);
-    assert_eq!(fields(&report["input"]), sorted("files format key events keys unparsed nokey out_of_order first last"));
+    assert_eq!(fields(&report), ["input", "policies", "version", "warnings"]);
+    let input = "files format key key_field time_field events keys unparsed nokey out_of_order first last";
+    assert_eq!(fields(&report["input"]), sorted(input));
     let policy =
         "name idle_ms lifetime_ms grace_ms grace_mode sessions forced_logins forced_idle forced_lifetime grace_resumes
-        grace_prompts active_ms exposure_ms usable_ms open_at_end peak_live peak_at";
+        grace_prompts active_ms exposure_ms usable_ms open_at_end peak_live peak_at ignored";
     assert_eq!(fields(&report["policies"][0]), sorted(policy));
+}
+
+#[test]
+fn the_json_says_which_fields_were_read() {
+    let dir = Dir::new();
+    let fields = |name: &str, text: &str, key: &str| {
+        let report = json(&["-q", "-k", key], &[&dir.file(name, text)]);
+        let field = |name: &str| report["input"][name].as_str().map(String::from);
+        (field("key_field"), field("time_field"))
+    };
+    let both = |key: &str, time: &str| (Some(key.to_string()), Some(time.to_string()));
+    assert_eq!(fields("a.log", &small_log(), "user"), (None, None));
+    let csv = "TS,Remote_Addr,Agent\n1740960000,192.0.2.1,curl\n";
+    assert_eq!(fields("a.csv", csv, "ip"), both("Remote_Addr", "TS"));
+    assert_eq!(fields("a.csv", csv, "remote_addr"), both("Remote_Addr", "TS"));
+    assert_eq!(fields("a.csv", csv, "ip+ua"), both("Remote_Addr with Agent", "TS"));
+    let traefik = "{\"ClientHost\":\"h\",\"ClientAddr\":\"h:1\",\"StartUTC\":\"2025-03-03T00:00:00Z\"}\n";
+    assert_eq!(fields("a.json", traefik, "ip"), both("ClientHost or ClientAddr", "StartUTC"));
+    assert_eq!(fields("a.json", traefik, "ClientHost"), both("ClientHost", "StartUTC"));
+}
+
+#[test]
+fn the_json_has_the_warnings_that_standard_error_has() {
+    let dir = Dir::new();
+    let log = dir.file("a.log", small_log() + &"garbage\n".repeat(9));
+    let output = replay().args(["-o", "json"]).arg(&log).assert().success().get_output().clone();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["version"], env!("CARGO_PKG_VERSION"));
+    let warnings: Vec<&str> =
+        report["warnings"].as_array().unwrap().iter().map(|text| text.as_str().unwrap()).collect();
+    let said = String::from_utf8(output.stderr).unwrap().replace("\n    ", ". ");
+    assert_eq!(warnings.len(), 2, "{said}");
+    for warning in warnings {
+        assert!(
+            !warning.contains('\n') && said.contains(&format!("curfew: warning: {warning}\n")),
+            "{warning}: {said}"
+        );
+    }
+    assert_eq!(json(&["-q"], &[&log])["warnings"], report["warnings"]);
+}
+
+#[test]
+fn the_json_says_which_words_of_a_policy_play_no_part() {
+    let dir = Dir::new();
+    let log = dir.file("a.log", small_log());
+    let report = json(&["-p", "idle=15m,grace_mode=resume,retain=1d", "-p", "idle=15m"], &[&log]);
+    assert_eq!(report["policies"][0]["ignored"], serde_json::json!(["grace_mode", "retain"]));
+    assert_eq!(report["policies"][1]["ignored"], serde_json::json!([]));
+}
+
+#[test]
+fn the_text_names_the_log() {
+    let dir = Dir::new();
+    let (one, two) = (dir.file("a.log", small_log()), dir.file("b.log", small_log()));
+    replay().arg(&one).assert().success().stdout(predicate::str::starts_with("a.log: 121 events"));
+    replay().args([&one, &two, &one]).assert().success().stdout(predicate::str::starts_with("a.log and 2 more: 363"));
+    replay()
+        .arg("-")
+        .write_stdin(small_log())
+        .assert()
+        .success()
+        .stdout(predicate::str::starts_with("standard input: "));
 }
 
 #[test]

@@ -22,8 +22,16 @@ pub(crate) struct Plan {
     pub(crate) format: String,
     pub(crate) note: Option<String>,
     pub(crate) key: String,
+    pub(crate) fields: Option<ReadFields>,
     /// Fields to name when the key turns out to be in no line.
     pub(crate) known: Names,
+}
+
+/// What is read for the time and for the key, as notes and reports say it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ReadFields {
+    pub(crate) time: String,
+    pub(crate) key: String,
 }
 
 /// The first lines of a log.
@@ -111,7 +119,7 @@ impl Look<'_> {
             }
         };
         let parser = Parser::Clf(Clf::new(key, virtual_host));
-        Ok(Plan { parser, format, note: None, key: typed.into(), known: Names(Vec::new()) })
+        Ok(Plan { parser, format, note: None, key: typed.into(), fields: None, known: Names(Vec::new()) })
     }
 
     /// The lines that are JSON objects.
@@ -184,20 +192,22 @@ impl Look<'_> {
         let format = preset.map_or("json".to_string(), |preset| format!("json ({})", preset.name));
         let unseen =
             !objects.is_empty() && !key.iter().any(|name| objects.iter().any(|object| dig(object, name).is_some()));
+        let agents = agent.iter().flatten().map(|name| format!(" with {name}"));
+        let read = ReadFields { time: time.join(" or "), key: key.join(" or ") + &agents.collect::<String>() };
         let mut notes = Vec::new();
         if self.options.time.is_none() {
-            notes.push(format!("time from {}", time.join(" or ")));
+            notes.push(format!("time from {}", read.time));
         }
-        if key != [typed] || agent.is_some() {
-            let agent = agent.iter().flatten().map(|name| format!(" with {name}"));
-            notes.push(format!("key from {}{}", key.join(" or "), agent.collect::<String>()));
+        if read.key != typed {
+            notes.push(format!("key from {}", read.key));
         }
         if unseen {
             notes.push(format!("none of the first lines has `{}`", key.join(" or ")));
         }
         let paths = Paths { time, key, agent: agent.unwrap_or_default() };
         let note = (!notes.is_empty()).then(|| notes.join(", "));
-        Ok(Plan { parser: Parser::Json(Json::new(&paths)), format, note, key: typed.into(), known: names() })
+        let parser = Parser::Json(Json::new(&paths));
+        Ok(Plan { parser, format, note, key: typed.into(), fields: Some(read), known: names() })
     }
 
     /// The first records, whatever they hold.
@@ -272,15 +282,16 @@ impl Look<'_> {
             name => (Some(name.to_string()), None, ""),
         };
         let Some(key) = key else { return Err(InputError::NoKeyField { file, noun, role, names: names() }) };
+        // As the header spells it.
+        let spelt = |name: &str| columns::find(&header, name).map_or(name, |at| &header[at]).to_owned();
+        let agents = agent.iter().map(|name| format!(" with {}", spelt(name)));
+        let read = ReadFields { time: spelt(&time), key: spelt(&key) + &agents.collect::<String>() };
         let mut notes = Vec::new();
         if self.options.time.is_none() {
-            notes.push(format!("time from {time}"));
+            notes.push(format!("time from {}", read.time));
         }
-        if key != typed {
-            notes.push(format!(
-                "key from {key}{}",
-                agent.iter().map(|name| format!(" with {name}")).collect::<String>()
-            ));
+        if read.key != typed {
+            notes.push(format!("key from {}", read.key));
         }
         if let (Some(names), Some(first)) = (&self.options.columns, data.first())
             && names.len() != first.len()
@@ -291,7 +302,8 @@ impl Look<'_> {
         let mut parser = Columns::new(delimiter, Fields { time, key, agent });
         parser.place(self.file, &header)?;
         let note = (!notes.is_empty()).then(|| notes.join(", "));
-        Ok(Plan { parser: Parser::Columns(parser), format: format.into(), note, key: typed.into(), known: names() })
+        let (parser, format) = (Parser::Columns(parser), format.into());
+        Ok(Plan { parser, format, note, key: typed.into(), fields: Some(read), known: names() })
     }
 }
 

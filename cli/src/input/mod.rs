@@ -17,6 +17,7 @@ mod source;
 mod tests;
 mod time;
 
+pub(crate) use detect::ReadFields;
 pub(crate) use error::InputError;
 pub(crate) use source::{is_stdin, title};
 
@@ -202,6 +203,11 @@ impl Input {
 
     pub(crate) fn key_name(&self) -> &str {
         &self.plan.key
+    }
+
+    /// The fields that are read, where they have names.
+    pub(crate) fn fields(&self) -> Option<&ReadFields> {
+        self.plan.fields.as_ref()
     }
 
     /// Whether the log can be read a second time; standard input and pipes cannot.

@@ -22,7 +22,7 @@ pub(crate) use error::ReplayError;
 pub(crate) use output::Format;
 
 use crate::args::ReplayArgs;
-use crate::input::{Input, Options};
+use crate::input::{Input, Options, ReadFields};
 use crate::policy::{self, Named};
 use crate::say;
 use court::Judged;
@@ -35,11 +35,22 @@ pub(crate) fn run(args: &ReplayArgs) -> Result<(), ReplayError> {
     let policies = policies(args)?;
     let options = args.input();
     let replay = replay(&options, &policies, args.quiet)?;
-    let report = report(&options, &policies, &replay);
+    let input = input_report(&options, &replay);
+    let warnings = warnings::warnings(&options, &input, &replay.read);
+    let report = Report {
+        version: report::VERSION,
+        input,
+        policies: policies
+            .iter()
+            .zip(&replay.judged)
+            .map(|(policy, judged)| PolicyReport::new(policy, judged))
+            .collect(),
+        warnings: warnings.iter().map(|warning| warning.to_string().replace('\n', ". ")).collect(),
+    };
     let text = output::render(args.output, &report, &replay.read.census);
     let written = write(&text);
     if !args.quiet {
-        warnings::warnings(&options, &report, &replay.read).iter().for_each(say::warn);
+        warnings.iter().for_each(say::warn);
     }
     Ok(written?)
 }
@@ -72,6 +83,7 @@ fn policies(args: &ReplayArgs) -> Result<Vec<Named>, ReplayError> {
 struct Replay {
     format: String,
     key: String,
+    fields: Option<ReadFields>,
     read: Read,
     judged: Vec<Judged>,
 }
@@ -90,11 +102,12 @@ fn replay(options: &Options, policies: &[Named], quiet: bool) -> Result<Replay, 
     let mut order = if input.can_reopen() { Order::windowed() } else { Order::holding_all() };
     loop {
         let (format, key) = (input.format_name().to_owned(), input.key_name().to_owned());
+        let fields = input.fields().cloned();
         if let Some((read, judged)) = pass(input, order, policies, quiet)? {
             if read.census.events == 0 {
                 return Err(ReplayError::no_events(options, format, key, &read.census));
             }
-            return Ok(Replay { format, key, read, judged });
+            return Ok(Replay { format, key, fields, read, judged });
         }
         note(
             "the log is far from being in order of time, so it is read once more, with all events held in memory; giving the oldest file first may avoid this",
@@ -126,12 +139,14 @@ fn judges() -> usize {
     thread::available_parallelism().map_or(1, |all| all.get() - 1)
 }
 
-fn report(options: &Options, policies: &[Named], replay: &Replay) -> Report {
+fn input_report(options: &Options, replay: &Replay) -> InputReport {
     let census = &replay.read.census;
-    let input = InputReport {
+    InputReport {
         files: options.files.iter().map(|file| file.display().to_string()).collect(),
         format: replay.format.clone(),
         key: replay.key.clone(),
+        key_field: replay.fields.as_ref().map(|fields| fields.key.clone()),
+        time_field: replay.fields.as_ref().map(|fields| fields.time.clone()),
         events: census.events,
         keys: replay.read.keys.len() as u64,
         unparsed: census.unparsed,
@@ -139,9 +154,7 @@ fn report(options: &Options, policies: &[Named], replay: &Replay) -> Report {
         out_of_order: census.out_of_order,
         first: census.span.map(|(first, _)| census::rfc3339(first)),
         last: census.span.map(|(_, last)| census::rfc3339(last)),
-    };
-    let policies = policies.iter().zip(&replay.judged).map(|(policy, judged)| PolicyReport::new(policy, judged));
-    Report { input, policies: policies.collect() }
+    }
 }
 
 fn write(text: &str) -> io::Result<()> {

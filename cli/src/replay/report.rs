@@ -1,7 +1,7 @@
 //! The numbers of a replay, named and ordered as the JSON output has them.
 
 use curfew_engine::GraceMode;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::census::rfc3339;
 use super::court::Judged;
@@ -9,8 +9,26 @@ use crate::policy::Named;
 
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
+    /// That of the program.
+    pub(crate) version: &'static str,
     pub(crate) input: InputReport,
+    #[serde(serialize_with = "with_ignored")]
     pub(crate) policies: Vec<PolicyReport>,
+    /// As on standard error, each on one line.
+    pub(crate) warnings: Vec<String>,
+}
+
+pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// A list has no place in a line of CSV, so the policies are written flat, and only here with theirs.
+fn with_ignored<S: Serializer>(policies: &[PolicyReport], to: S) -> Result<S::Ok, S::Error> {
+    #[derive(Serialize)]
+    struct Whole<'a> {
+        #[serde(flatten)]
+        flat: &'a PolicyReport,
+        ignored: &'a [&'static str],
+    }
+    to.collect_seq(policies.iter().map(|flat| Whole { flat, ignored: &flat.ignored }))
 }
 
 #[derive(Debug, Serialize)]
@@ -18,6 +36,9 @@ pub(crate) struct InputReport {
     pub(crate) files: Vec<String>,
     pub(crate) format: String,
     pub(crate) key: String,
+    /// What was read for the key and for the time, where fields have names.
+    pub(crate) key_field: Option<String>,
+    pub(crate) time_field: Option<String>,
     pub(crate) events: u64,
     pub(crate) keys: u64,
     pub(crate) unparsed: u64,
@@ -46,6 +67,9 @@ pub(crate) struct PolicyReport {
     pub(crate) open_at_end: u64,
     pub(crate) peak_live: u64,
     pub(crate) peak_at: Option<String>,
+    /// Words of the policy that play no part.
+    #[serde(skip)]
+    pub(crate) ignored: Vec<&'static str>,
 }
 
 impl PolicyReport {
@@ -73,6 +97,7 @@ impl PolicyReport {
             open_at_end: tally.open_at_end,
             peak_live: tally.peak_live,
             peak_at: judged.peak_time.map(rfc3339),
+            ignored: policy.unused.clone(),
         }
     }
 }
@@ -84,9 +109,11 @@ pub(crate) mod tests {
     /// Ten users under the policies.
     pub(crate) fn report(policies: Vec<PolicyReport>) -> Report {
         let input = InputReport {
-            files: vec![],
+            files: vec!["/var/log/a.log".into()],
             format: "combined".into(),
             key: "user".into(),
+            key_field: None,
+            time_field: None,
             events: 100,
             keys: 10,
             unparsed: 0,
@@ -95,7 +122,7 @@ pub(crate) mod tests {
             first: None,
             last: None,
         };
-        Report { input, policies }
+        Report { version: VERSION, input, policies, warnings: vec![] }
     }
 
     /// A policy with an idle timeout of 15 minutes.
@@ -118,6 +145,7 @@ pub(crate) mod tests {
             open_at_end: 0,
             peak_live: 1,
             peak_at: None,
+            ignored: vec![],
         }
     }
 }

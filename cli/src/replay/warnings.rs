@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::census::rfc3339;
 use super::reading::Read;
-use super::report::Report;
+use super::report::InputReport;
 use crate::input::{self, Options};
 use crate::policy::thousands;
 use crate::say::{self, printable};
@@ -89,8 +89,8 @@ fn look(file: &Path, line: u64) -> String {
     }
 }
 
-pub(crate) fn warnings(options: &Options, report: &Report, read: &Read) -> Vec<Warning> {
-    let (census, about) = (&read.census, &report.input);
+pub(crate) fn warnings(options: &Options, about: &InputReport, read: &Read) -> Vec<Warning> {
+    let census = &read.census;
     let lines = census.events + census.unparsed + census.nokey;
     let mut warnings = Vec::new();
     if census.nokey * 2 > lines {

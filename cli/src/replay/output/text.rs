@@ -1,12 +1,16 @@
 //! A table to be read at a glance, then what it means.
 
+use std::path::Path;
+
 use comfy_table::{Cell, CellAlignment, Table};
 use curfew_engine::Span;
 
 use super::super::census::Census;
 use super::super::report::{PolicyReport, Report};
 use super::summary;
+use crate::input;
 use crate::policy::{self, Exact, Named, Rough, thousands};
+use crate::say;
 
 /// The width of a terminal that nobody has made wider.
 const WIDTH: usize = 80;
@@ -65,6 +69,7 @@ fn overview(report: &Report, census: &Census) -> String {
         format!("{} {}", thousands(number.into()), if number == 1 { one } else { many })
     };
     let mut parts = vec![
+        format!("{}:", names(&input.files)),
         count(input.events, "event", "events"),
         format!(
             "of {}",
@@ -82,6 +87,22 @@ fn overview(report: &Report, census: &Census) -> String {
     }
     let aside = if aside.is_empty() { String::new() } else { format!("; left out: {}", aside.join(", ")) };
     format!("{}{aside}", parts.join(" "))
+}
+
+/// The first file, without its folder, and how many more there are.
+fn names(files: &[String]) -> String {
+    let Some(first) = files.first() else { return String::from("no file") };
+    let first = Path::new(first);
+    let name = if input::is_stdin(first) {
+        "standard input".into()
+    } else {
+        first.file_name().unwrap_or_default().to_string_lossy()
+    };
+    let name = say::printable(name.as_bytes());
+    match files.len() - 1 {
+        0 => name,
+        more => format!("{name} and {} more", thousands(more as u128)),
+    }
 }
 
 fn table(policies: &[PolicyReport], labels: &[String]) -> String {
