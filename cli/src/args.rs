@@ -71,7 +71,7 @@ pub(crate) struct ReplayArgs {
 
     /// Field that holds the time (JSON, CSV, TSV)
     ///
-    /// Seconds, or thousandths and less of them, since 1970, RFC 3339, or a stamp as in common logs.
+    /// Seconds, milli-, micro- or nanoseconds since 1970, RFC 3339, or a stamp as in common logs.
     /// Without it the usual names are looked for.
     #[arg(short, long, value_name = "FIELD", value_parser = NonEmptyStringValueParser::new())]
     time: Option<String>,

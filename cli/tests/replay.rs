@@ -257,6 +257,25 @@ fn policies_come_from_a_file_in_its_order_and_after_those_typed() {
 }
 
 #[test]
+fn an_idle_timeout_that_is_never_reached_is_asked_about() {
+    let dir = Dir::new();
+    let log = dir.file("a.log", small_log());
+    let said = || predicate::str::contains("swapped");
+    for (spec, words) in [
+        ("idle=15m,lifetime=5m", "idle is accepted"),
+        ("idle=5m,lifetime=5m,grace=1m", "idle, grace are accepted and change nothing"),
+    ] {
+        let assert = replay().args(["-o", "json", "-p", spec]).arg(&log).assert().success();
+        let output = assert.stderr(said().and(predicate::str::contains(words))).get_output().clone();
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(report["policies"][0]["ignored"][0], "idle");
+        assert_eq!(report["policies"][0]["forced_idle"], 0);
+    }
+    replay().args(["-p", "idle=5m,lifetime=6m"]).arg(&log).assert().success().stderr(said().not());
+    replay().args(["-p", "idle=5m,lifetime=0"]).arg(&log).assert().success().stderr(said().not());
+}
+
+#[test]
 fn the_example_file_of_policies_runs() {
     let dir = Dir::new();
     let log = dir.file("a.log", small_log());
@@ -486,6 +505,22 @@ fn a_mistake_in_a_policy_is_pointed_at() {
     fails(&["-p", "grace=1m", "x.log"], &["needs idle or lifetime"]);
     fails(&["-p", "idle=101w5300w", "x.log"], &["100 years"]);
     fails(&["-p", "a:idle=1m", "-p", "a:idle=2m", "x.log"], &["two policies are called \"a\""]);
+}
+
+#[test]
+fn words_that_are_separated_as_in_nginx_are_told_to_take_commas() {
+    for (spec, gap) in [
+        ("idle=5m lifetime=8h", 7),
+        ("idle=5m;lifetime=8h", 7),
+        ("idle=5m,lifetime=8h grace=2m", 19),
+        ("staff idle=15m lifetime=8h;", 5),
+        ("staff:idle=5m;", 13),
+    ] {
+        let carets = format!("{spec}\n{}^\n", " ".repeat(8 + gap));
+        fails(&["-p", spec, "x.log"], &["commas stand between words here", "staff:idle=15m,lifetime=8h", &carets]);
+    }
+    fails(&["-p", "idle=15 m", "x.log"], &["the units are"]);
+    fails(&["-p", "on limit=deny", "x.log"], &["did you mean \"on_limit\""]);
 }
 
 #[test]

@@ -24,6 +24,27 @@ pub(crate) struct Named {
     place: String,
 }
 
+impl Named {
+    /// What to say of a policy with words that play no part.
+    pub(crate) fn note(&self) -> Option<String> {
+        let accepted = match self.unused.len() {
+            0 => return None,
+            1 => "is accepted and changes",
+            _ => "are accepted and change",
+        };
+        let why = if outlives_the_session(&self.limits) {
+            format!(
+                "; an idle timeout of {} is never reached in a lifetime of {}: are the two swapped?",
+                Exact(self.limits.idle.as_millis()),
+                Exact(self.limits.lifetime.as_millis())
+            )
+        } else {
+            String::new()
+        };
+        Some(format!("policy {}: {} {accepted} nothing in this replay{why}", self.name, self.unused.join(", ")))
+    }
+}
+
 /// The policies of every `--policy` and of the `--policies` file, in that order.
 pub(crate) fn gather(specs: &[String], file: Option<&Path>) -> Result<Vec<Named>, PolicyError> {
     let mut policies = specs.iter().map(|spec| spec::parse(spec)).collect::<Result<Vec<_>, _>>()?;
@@ -95,15 +116,21 @@ impl Draft {
         // The engine has the last word on what a policy may be.
         self.limits.validate().map_err(|error| error.to_string())?;
         let off = |span| span == Span::OFF;
-        let idle_off = off(self.limits.idle);
+        let (outlived, idle_off) = (outlives_the_session(&self.limits), off(self.limits.idle));
         let plays_no_part = |word: &&str| match *word {
-            "grace" => idle_off,
-            "grace_mode" => idle_off || off(self.limits.grace),
+            "idle" => outlived,
+            "grace" => idle_off || outlived,
+            "grace_mode" => idle_off || outlived || off(self.limits.grace),
             word => words::NO_PART_IN_REPLAY.contains(&word),
         };
         let unused = self.given.into_iter().filter(plays_no_part).collect();
         Ok(Named { name, limits: self.limits, unused, place })
     }
+}
+
+/// Whether the idle timeout is so long that the lifetime is always over first.
+fn outlives_the_session(limits: &Policy) -> bool {
+    limits.lifetime != Span::OFF && limits.idle >= limits.lifetime
 }
 
 /// Names appear in tables, in CSV and in the terminal.

@@ -42,6 +42,10 @@ pub(crate) fn parse(spec: &str) -> Result<Named, PolicyError> {
             };
             return Err(wrong(place(if word.is_empty() { part } else { word }), message));
         };
+        if let Some(gap) = missing_comma(word, value) {
+            let message = "commas stand between words here, and a colon behind a name: staff:idle=15m,lifetime=8h";
+            return Err(wrong(place(gap), message.into()));
+        }
         draft.set(word, value).map_err(|fault| {
             let at = match fault.place {
                 Place::Word => place(word),
@@ -55,6 +59,13 @@ pub(crate) fn parse(spec: &str) -> Result<Named, PolicyError> {
     // is known words and values, and can be shown anywhere.
     let name = name.map_or_else(|| words_of_it.join(","), str::to_owned);
     draft.finish(name, format!("--policy {spec}")).map_err(|message| wrong(from..spec.len(), message))
+}
+
+/// Where words stand side by side as nginx has them.
+fn missing_comma<'s>(word: &'s str, value: &'s str) -> Option<&'s str> {
+    let gap = |text: &'s str| text.matches([';', ' ', '\t', '\n', '\r']).next();
+    let follows_a_name = word.rsplit(char::is_whitespace).next().is_some_and(|last| words::WORDS.contains(&last));
+    gap(word).filter(|_| follows_a_name).or_else(|| gap(value).filter(|_| value.contains(['=', ';'])))
 }
 
 #[cfg(test)]
@@ -82,6 +93,9 @@ mod tests {
             ("idle=15m,grace=2m,grace_mode=reauth", vec![]),
             ("idle=15m,grace_mode=reauth", vec!["grace_mode"]),
             ("lifetime=15m,grace=2m,grace_mode=reauth", vec!["grace", "grace_mode"]),
+            ("idle=15m,lifetime=15m,grace=2m", vec!["idle", "grace"]),
+            ("idle=15m,lifetime=16m,grace=2m", vec![]),
+            ("idle=15m,lifetime=0", vec![]),
         ] {
             assert_eq!(parse(spec).unwrap().unused, unused, "{spec}");
         }

@@ -69,13 +69,7 @@ fn policies(args: &ReplayArgs) -> Result<Vec<Named>, ReplayError> {
         );
         policies = policy::usual();
     }
-    for policy in policies.iter().filter(|policy| !policy.unused.is_empty()) {
-        note(format!(
-            "policy {}: {} is accepted and changes nothing in this replay",
-            policy.name,
-            policy.unused.join(", ")
-        ));
-    }
+    policies.iter().filter_map(Named::note).for_each(note);
     Ok(policies)
 }
 
