@@ -388,6 +388,20 @@ fn lines_that_take_no_part_are_counted() {
     assert_eq!(report["input"]["events"], 121);
 }
 
+#[test]
+fn two_quotes_are_nobody_as_apache_writes_an_empty_name() {
+    let dir = Dir::new();
+    let quotes = "\"\"";
+    let clf = line("192.0.2.1", quotes, 0, 0) + &line("192.0.2.1", "ann", 1, 0);
+    let csv = "time,user\n1,\"\"\"\"\"\"\n1740960060,ann\n";
+    let tsv = "time\tuser\n1\t\"\"\n1740960060\tann\n";
+    let objects = "{\"time\":1,\"user\":\"\\\"\\\"\"}\n{\"time\":1740960060,\"user\":\"ann\"}\n";
+    for (name, text) in [("a.log", clf.as_str()), ("a.csv", csv), ("a.tsv", tsv), ("a.json", objects)] {
+        let report = json(&["-q", "-k", "user"], &[&dir.file(name, text)]);
+        assert_eq!((&report["input"]["nokey"], &report["input"]["keys"]), (&1.into(), &1.into()), "{name}");
+    }
+}
+
 // Warnings.
 
 #[test]

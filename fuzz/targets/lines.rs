@@ -72,9 +72,13 @@ fn in_order(text: &[u8], lines: &[(u64, Said)]) {
         if let Said::Event { time_ms, key } = said {
             // The years 1 to 9999, and a zone.
             assert!((-62_135_683_200_000..=253_402_387_200_000).contains(time_ms), "line {number} is at {time_ms}");
-            assert!(!key.is_empty() && key != b"-", "line {number} has no key");
+            assert!(!is_nobody(key), "line {number} has no key");
         }
     }
+}
+
+fn is_nobody(key: &[u8]) -> bool {
+    ["", "-", "\"\""].iter().any(|nobody| nobody.as_bytes() == key)
 }
 
 /// `host ident user [time] "`, as a pattern that is tried from every place.
@@ -131,7 +135,7 @@ fn common(line: &[u8]) {
                     let agent = AGENT.captures(&found[5]);
                     let agent = agent.as_ref().map_or("-", |found| found.get(3).expect("three of them").as_str());
                     match key {
-                        _ if first == "-" => Said::NoKey,
+                        _ if is_nobody(first.as_bytes()) => Said::NoKey,
                         "ip+ua" => Said::Event { time_ms, key: format!("{first}\t{agent}").into() },
                         _ => Said::Event { time_ms, key: first.into() },
                     }
@@ -235,7 +239,7 @@ fn json_line(line: &str) -> Option<Said> {
     };
     Some(match time_ms {
         None => Said::Unparsed,
-        Some(_) if key.is_empty() || key == "-" => Said::NoKey,
+        Some(_) if is_nobody(key.as_bytes()) => Said::NoKey,
         Some(time_ms) => Said::Event { time_ms, key: key.into() },
     })
 }
@@ -270,7 +274,7 @@ fn csv(text: &[u8]) {
     for ((number, said), record) in lines.iter().zip(records) {
         let time = record.get(0).and_then(probe::time);
         let expected = match (time, record.get(1)) {
-            (Some(_), Some(b"" | b"-")) => Said::NoKey,
+            (Some(_), Some(key)) if is_nobody(key) => Said::NoKey,
             (Some(time_ms), Some(key)) => Said::Event { time_ms, key: key.into() },
             _ => Said::Unparsed,
         };

@@ -4,7 +4,7 @@
 //! at the first ` [` behind which a bracketed time and a quote stand.
 
 use super::time::{Clock, is_space};
-use super::{LineParser, What};
+use super::{LineParser, What, is_nobody};
 use memchr::memchr;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -42,16 +42,13 @@ impl LineParser for Clf {
             Key::Ip => parts.host,
             Key::Ident => parts.ident,
             Key::User => parts.user,
-            Key::IpAgent if parts.host == b"-" => parts.host,
+            Key::IpAgent if is_nobody(parts.host) => parts.host,
             Key::IpAgent => {
                 super::join(&mut self.joined, parts.host, agent(parts.rest).unwrap_or(b"-"));
                 &self.joined
             }
         };
-        match key {
-            b"" | b"-" => What::NoKey,
-            key => What::Event { time_ms, key },
-        }
+        if is_nobody(key) { What::NoKey } else { What::Event { time_ms, key } }
     }
 }
 
@@ -246,6 +243,16 @@ mod tests {
         for each in [Key::Ip, Key::Ident, Key::User, Key::IpAgent] {
             assert_eq!(key(each, line).unwrap(), "", "{each:?}");
         }
+    }
+
+    #[test]
+    fn two_quotes_are_no_key_and_more_are_one() {
+        let line = |user| format!(r#"h {user} {user} [12/May/2024:00:00:17 +0000] "GET /""#);
+        for each in [Key::Ident, Key::User] {
+            assert_eq!(key(each, &line(r#""""#)).unwrap(), "", "{each:?}");
+            assert_eq!(key(each, &line(r#""a""#)).unwrap(), r#""a""#, "{each:?}");
+        }
+        assert_eq!(key(Key::Ip, &line(r#""""#)).unwrap(), "h");
     }
 
     #[test]

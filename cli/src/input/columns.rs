@@ -4,7 +4,7 @@
 
 use super::error::{InputError, Names};
 use super::quoting::{unquote, without_returns};
-use super::{LineParser, What, time};
+use super::{LineParser, What, is_nobody, time};
 use memchr::{memchr, memchr_iter};
 
 pub(crate) struct Columns {
@@ -88,10 +88,10 @@ impl Columns {
         let [Some(time), Some(key), agent_text] = fields else { return What::Unparsed };
         let Some(time_ms) = time::guess(time) else { return What::Unparsed };
         self.zoneless |= time::lacks_zone(time);
-        match (key, agent) {
-            (b"" | b"-", _) => What::NoKey,
-            (_, None) => What::Event { time_ms, key },
-            (_, Some(_)) => {
+        match agent {
+            _ if is_nobody(key) => What::NoKey,
+            None => What::Event { time_ms, key },
+            Some(_) => {
                 super::join(&mut self.joined, key, agent_text.unwrap_or(b"-"));
                 What::Event { time_ms, key: &self.joined }
             }

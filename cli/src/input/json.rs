@@ -1,6 +1,6 @@
 //! One JSON object a line. Only the fields that are asked for are kept; the rest is checked and forgotten.
 
-use super::{LineParser, What, names, time};
+use super::{LineParser, What, is_nobody, names, time};
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use std::io::Write;
 use std::ops::Range;
@@ -97,7 +97,7 @@ impl LineParser for Json {
         });
         let Some(time_ms) = time else { return What::Unparsed };
         self.joined.clear();
-        if !self.append(self.key.clone()) || self.joined == b"-" {
+        if !self.append(self.key.clone()) || is_nobody(&self.joined) {
             return What::NoKey;
         }
         if !self.agent.is_empty() {

@@ -1,7 +1,7 @@
 //! Reads access logs: opens and unpacks them, tells their format, and gives one time and one key a line.
 //!
-//! A line that the format cannot read is `Unparsed`; one whose key is missing, empty or `-` is `NoKey`;
-//! blank lines are passed over. Nothing here knows of sessions.
+//! A line that the format cannot read is `Unparsed`; one whose key is missing, or what logs write for nobody, is
+//! `NoKey`; blank lines are passed over. Nothing here knows of sessions.
 
 mod clf;
 mod columns;
@@ -361,6 +361,12 @@ fn read_header(path: &Path, blocks: &mut Blocks<Source>, columns: &mut columns::
             Err(cause) => return Err(broken(path, blocks, cause)),
         }
     }
+}
+
+/// Whether a key is what logs write for nobody; two quotes are Apache's for an empty name.
+#[inline]
+fn is_nobody(key: &[u8]) -> bool {
+    matches!(key, b"" | b"-" | b"\"\"")
 }
 
 /// Stands between the parts of a key that is made of two.
