@@ -160,6 +160,10 @@ Exit status: 0 when the log was written, 2 when it could not be.";
 /// Logs have four digits for the year.
 fn first_day(text: &str) -> Result<Date, String> {
     let date: Date = text.parse().map_err(|_| String::from("not a date; write it like 2025-03-03"))?;
+    // Parsing drops a time of day.
+    if date.to_string() != text {
+        return Err(format!("a log begins at midnight; write its first day like {date}"));
+    }
     if (1970..=9000).contains(&date.year()) { Ok(date) } else { Err("the year must be from 1970 to 9000".into()) }
 }
 

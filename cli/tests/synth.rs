@@ -59,6 +59,14 @@ fn what_cannot_be_is_said_by_code_2() {
 }
 
 #[test]
+fn a_first_day_with_a_time_of_day_is_refused() {
+    for start in ["2025-03-03T10:00", "2025-03-03 10:00", "20250303T10"] {
+        let refused = curfew().args(["synth", "--start", start]).assert().code(2).stdout("");
+        refused.stderr(predicate::str::contains("begins at midnight").and(predicate::str::contains("2025-03-03")));
+    }
+}
+
+#[test]
 fn a_log_that_is_cut_short_leaves_nothing_behind() {
     let dir = tempfile::tempdir().unwrap();
     let log = dir.path().join("week.log");
@@ -82,6 +90,20 @@ fn a_log_that_is_cut_short_leaves_nothing_behind() {
     child.kill().unwrap();
     child.wait().unwrap();
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_file_that_is_replaced_keeps_its_mode() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("week.log");
+    std::fs::write(&log, "before").unwrap();
+    for mode in [0o600, 0o664] {
+        std::fs::set_permissions(&log, std::fs::Permissions::from_mode(mode)).unwrap();
+        curfew().args(["synth", "--users", "2", "--days", "1", "--output"]).arg(&log).assert().success();
+        let metadata = std::fs::metadata(&log).unwrap();
+        assert_eq!((metadata.permissions().mode() & 0o7777, metadata.len() > 1000), (mode, true));
+    }
 }
 
 #[test]

@@ -22,7 +22,8 @@ impl Place {
     pub(crate) fn new(path: &Path) -> io::Result<Place> {
         // A link to the file stays one.
         let path = fs::canonicalize(path).unwrap_or_else(|_| path.into());
-        let replaceable = fs::symlink_metadata(&path).map_or_else(
+        let before = fs::symlink_metadata(&path);
+        let replaceable = before.as_ref().map_or_else(
             |error| error.kind() == io::ErrorKind::NotFound,
             |metadata| metadata.is_file() && !metadata.permissions().readonly(),
         );
@@ -30,6 +31,9 @@ impl Place {
             && let Ok(file) =
                 OpenOptions::new().write(true).custom_flags(OFlags::TMPFILE.bits().cast_signed()).open(folder(&path))
         {
+            if let Ok(before) = before {
+                file.set_permissions(before.permissions())?;
+            }
             return Ok(Place { file, name: Some(path) });
         }
         Ok(Place { file: File::create(&path)?, name: None })
