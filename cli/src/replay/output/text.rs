@@ -4,6 +4,7 @@ use std::path::Path;
 
 use comfy_table::{Cell, CellAlignment, Table};
 use curfew_engine::Span;
+use unicode_width::UnicodeWidthStr;
 
 use super::super::census::Census;
 use super::super::report::{PolicyReport, Report};
@@ -162,7 +163,8 @@ fn legend(policies: &[PolicyReport], labels: &[String]) -> String {
     let entries = policies.iter().zip(labels).filter_map(|both| Some((both.1, behind(both)?)));
     let entries: Vec<_> = entries.collect();
     let column = entries.iter().map(|(label, _)| length(label)).max().unwrap_or(0);
-    entries.iter().map(|(label, text)| format!("{label:column$}  {text}\n")).collect()
+    let padding = |label: &str| " ".repeat(column - length(label));
+    entries.iter().map(|(label, text)| format!("{label}{}  {text}\n", padding(label))).collect()
 }
 
 /// Whether the name is what one would type for these limits.
@@ -188,7 +190,7 @@ fn limits(policy: &PolicyReport) -> String {
     words.join(",")
 }
 
-/// Breaks a text at spaces, at most `width` characters a line.
+/// Breaks a text at spaces, at most `width` columns a line.
 fn wrap(text: &str, width: usize) -> String {
     let mut wrapped = String::new();
     let mut column = 0;
@@ -207,8 +209,9 @@ fn wrap(text: &str, width: usize) -> String {
     wrapped
 }
 
+/// Columns of a terminal.
 fn length(text: &str) -> usize {
-    text.chars().count()
+    text.width()
 }
 
 #[cfg(test)]
@@ -230,6 +233,15 @@ mod tests {
         assert!(narrow.contains("\nshort  idle=15m\n"), "{narrow}");
         let wide = shown(100, &["short", long]);
         assert!(!wide.contains("(2)") && wide.contains(&format!("\n{long} ")), "{wide}");
+    }
+
+    #[test]
+    fn wide_characters_take_the_room_that_they_take_in_a_terminal() {
+        // Fewer characters than there is room for, and more columns.
+        let wide = "設定".repeat(12);
+        let text = shown(80, &[&wide, "月", "short"]);
+        assert!(text.lines().all(|line| length(line) <= 80), "{text}");
+        assert!(text.contains(&format!("\n(1)    {wide}: idle=15m\n月     idle=15m\nshort  idle=15m\n")), "{text}");
     }
 
     #[test]
