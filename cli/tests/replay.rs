@@ -538,6 +538,24 @@ fn words_that_are_separated_as_in_nginx_are_told_to_take_commas() {
 }
 
 #[test]
+fn a_name_of_a_policy_is_trimmed_and_can_be_seen() {
+    let dir = Dir::new();
+    let log = dir.file("a.log", small_log());
+    let file = dir.file("p.toml", "[\" staff \"]\nidle = \"15m\"\n");
+    let report = json(&["-p", " night\u{a0}: idle=1m", "--policies", file.to_str().unwrap()], &[&log]);
+    let names: Vec<&Value> = report["policies"].as_array().unwrap().iter().map(|policy| &policy["name"]).collect();
+    assert_eq!(names, ["night", "staff"]);
+    fails(&["-p", "a :idle=1m", "-p", "a:idle=2m", "x.log"], &["two policies are called \"a\""]);
+    fails(&["-p", " \u{3000}:idle=1m", "x.log"], &["name of the policy is empty"]);
+    let blank = dir.file("q.toml", "[\" \"]\nidle = \"15m\"\n");
+    fails(&["--policies", blank.to_str().unwrap(), "x.log"], &["q.toml:1:2: ", "name of the policy is empty"]);
+    for c in ['\u{200b}', '\u{200f}', '\u{202e}', '\u{2060}', '\u{2066}', '\u{feff}'] {
+        let code = format!("U+{:04X}", u32::from(c));
+        fails(&["-p", &format!("st{c}aff:idle=1m"), "x.log"], &[&code, "cannot be seen"]);
+    }
+}
+
+#[test]
 fn a_mistake_in_a_file_of_policies_is_found_by_line_and_column() {
     let dir = Dir::new();
     let file = dir.file("p.toml", "[staff]\nidle = \"15m\"\n\n[ward]\nlifetme = \"1h\"\n");

@@ -53,7 +53,7 @@ fn policy(
     table: &DeTable<'_>,
 ) -> Result<Named, PolicyError> {
     let name_at = name.span();
-    check_name(name.get_ref()).map_err(|message| source.wrong(name_at.clone(), message))?;
+    let name = check_name(name.get_ref()).map_err(|message| source.wrong(name_at.clone(), message))?;
     let mut draft = Draft::new();
     for (word, value) in in_order(table) {
         let value_at = value.span();
@@ -79,7 +79,7 @@ fn policy(
     }
     let (line, column) = source.position(name_at.start);
     let place = format!("{}:{line}:{column}", source.path.display());
-    draft.finish(name.get_ref().to_string(), place).map_err(|message| source.wrong(name_at, message))
+    draft.finish(name.to_owned(), place).map_err(|message| source.wrong(name_at, message))
 }
 
 /// The parser sorts by name; people expect the order of the file.

@@ -133,17 +133,28 @@ fn outlives_the_session(limits: &Policy) -> bool {
     limits.lifetime != Span::OFF && limits.idle >= limits.lifetime
 }
 
-/// Names appear in tables, in CSV and in the terminal.
-fn check_name(name: &str) -> Result<(), String> {
+/// The name without white space around it. Names appear in tables, in CSV and in the terminal.
+fn check_name(name: &str) -> Result<&str, String> {
+    let name = name.trim();
     if name.is_empty() {
         Err("the name of the policy is empty".into())
     } else if name.chars().count() > 64 {
         Err("the name of a policy has at most 64 characters".into())
     } else if name.chars().any(char::is_control) {
         Err("the name of a policy has no control characters in it".into())
+    } else if let Some(hidden) = name.chars().find(|c| is_invisible(*c)) {
+        let code = u32::from(hidden);
+        Err(format!(
+            "U+{code:04X} in the name of the policy cannot be seen, and makes it look like another; leave it out"
+        ))
     } else {
-        Ok(())
+        Ok(name)
     }
+}
+
+/// What has no width, or changes the direction or the line of what follows.
+fn is_invisible(c: char) -> bool {
+    matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
 #[cfg(test)]

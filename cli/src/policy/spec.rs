@@ -14,8 +14,7 @@ pub(crate) fn parse(spec: &str) -> Result<Named, PolicyError> {
     // A colon after the first "=" belongs to a value.
     let (name, from) = match spec.find([':', '=']) {
         Some(colon) if spec[colon..].starts_with(':') => {
-            check_name(&spec[..colon]).map_err(|message| wrong(0..colon + 1, message))?;
-            (Some(&spec[..colon]), colon + 1)
+            (Some(check_name(&spec[..colon]).map_err(|message| wrong(0..colon + 1, message))?), colon + 1)
         }
         _ => (None, 0),
     };
