@@ -619,6 +619,20 @@ fn a_compressed_log_that_breaks_off_is_an_error_and_not_half_an_answer() {
 }
 
 #[test]
+fn zeros_behind_gzip_data_are_no_damage() {
+    let dir = Dir::new();
+    let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    gz.write_all(small_log().as_bytes()).unwrap();
+    let whole = gz.finish().unwrap();
+    let events = |bytes: &[u8]| json(&["-q"], &[&dir.file("a.log.gz", bytes)])["input"]["events"].clone();
+    assert_eq!(events(&[&whole[..], &[0; 1000]].concat()), 121);
+    assert_eq!(events(&[&whole[..], &[0; 200_000]].concat()), 121);
+    assert_eq!(events(&[&whole[..], &whole].concat()), 242);
+    let garbage = dir.file("b.log.gz", [&whole[..], &[0; 9], b"no more of it"].concat());
+    fails(&[garbage.to_str().unwrap()], &["b.log.gz is damaged", "after line 121"]);
+}
+
+#[test]
 fn wrong_usage_is_said_by_code_2() {
     fails(&[], &["<LOG>"]);
     fails(&["--output", "xml", "a.log"], &["xml", "text, json, csv"]);

@@ -2,9 +2,9 @@
 
 use super::error::InputError;
 use crate::say;
-use flate2::bufread::MultiGzDecoder;
+use flate2::bufread::GzDecoder;
 use std::fs::File;
-use std::io::{self, BufReader, Cursor, Read};
+use std::io::{self, BufRead, BufReader, Cursor, Read};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -31,6 +31,45 @@ impl<R: Read> Read for Counted<R> {
         let count = self.bytes.read(into)?;
         self.progress.fetch_add(count as u64, Ordering::Relaxed);
         Ok(count)
+    }
+}
+
+/// The members of a gzip file, one after the other, and zeros behind the last one, with which tapes and
+/// disks fill up their blocks.
+struct Members<R> {
+    /// None when there are no more.
+    member: Option<GzDecoder<R>>,
+}
+
+impl<R: BufRead> Members<R> {
+    fn new(packed: R) -> Members<R> {
+        Members { member: Some(GzDecoder::new(packed)) }
+    }
+}
+
+impl<R: BufRead> Read for Members<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        while let Some(member) = &mut self.member {
+            let count = member.read(into)?;
+            if count > 0 || into.is_empty() {
+                return Ok(count);
+            }
+            let more = skip_zeros(member.get_mut())?;
+            self.member = self.member.take().filter(|_| more).map(|member| GzDecoder::new(member.into_inner()));
+        }
+        Ok(0)
+    }
+}
+
+/// Whether there is anything behind the zeros.
+fn skip_zeros(bytes: &mut impl BufRead) -> io::Result<bool> {
+    loop {
+        let held = bytes.fill_buf()?;
+        let (length, zeros) = (held.len(), held.iter().take_while(|byte| **byte == 0).count());
+        bytes.consume(zeros);
+        if zeros < length || length == 0 {
+            return Ok(length > 0);
+        }
     }
 }
 
@@ -73,7 +112,7 @@ pub(crate) fn unpack(
     let zstd = matches!(head[..], [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..]);
     let bytes = Cursor::new(head).chain(bytes);
     let (mut bytes, packing): (Box<dyn Read + Send>, _) = if gzip {
-        (Box::new(MultiGzDecoder::new(BufReader::with_capacity(1 << 16, bytes))), Some("gzip"))
+        (Box::new(Members::new(BufReader::with_capacity(1 << 16, bytes))), Some("gzip"))
     } else if zstd {
         (Box::new(zstd::stream::read::Decoder::new(bytes).map_err(failed)?), Some("zstd"))
     } else {
