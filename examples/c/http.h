@@ -11,7 +11,8 @@ struct text {
   size_t length;
 };
 
-bool text_is(struct text text, const char *word); /* without regard to case */
+bool text_is(struct text text, const char *word);        /* without regard to case */
+struct text trimmed(const char *at, const char *end); /* without the white space around it */
 
 /* One header line after the other. */
 struct headers {
@@ -45,12 +46,5 @@ int framing_of(struct headers headers, bool is_response, struct framing *framing
 
 /* How many of these bytes belong to the body. */
 size_t framing_take(struct framing *framing, const char *data, size_t length);
-
-/* The value of a cookie. 1 if it is there, 0 if not, -1 if it is there twice, or where the application might find it and
- * this does not. */
-int find_cookie(struct headers headers, const char *name, struct text *value);
-
-/* The value that a Set-Cookie header gives to a cookie. */
-bool set_cookie(struct text header, const char *name, struct text *value);
 
 #endif

@@ -29,6 +29,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "cookies.h"
 #include "http.h"
 
 enum {
