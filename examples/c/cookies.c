@@ -4,14 +4,33 @@
 #include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
-static bool cookie_pair(const char *at, const char *end, const char *name, struct text *value) {
-  struct text pair = trimmed(at, end);
-  const char *equals = memchr(pair.at, '=', pair.length);
+enum { OVERLAP_MS = 5000 }; /* how long an id that was replaced still answers, for requests that are on their way */
+
+bool next_part(struct text *header, struct text *part) {
+  if (header->length == 0) return false;
+  const char *at = header->at, *end = at + header->length;
+  const char *semicolon = memchr(at, ';', header->length);
+  if (!semicolon) semicolon = end;
+  *part = trimmed(at, semicolon);
+  header->at = semicolon + (semicolon < end);
+  header->length = (size_t)(end - header->at);
+  return true;
+}
+
+static bool split(struct text part, struct text *name, struct text *value) {
+  const char *equals = memchr(part.at, '=', part.length);
   if (!equals) return false;
-  struct text key = trimmed(pair.at, equals);
-  if (key.length != strlen(name) || memcmp(key.at, name, key.length) != 0) return false;
-  *value = trimmed(equals + 1, pair.at + pair.length);
+  *name = trimmed(part.at, equals);
+  *value = trimmed(equals + 1, part.at + part.length);
+  return true;
+}
+
+static bool is_cookie(struct text part, const char *name, struct text *value) {
+  struct text its, found;
+  if (!split(part, &its, &found) || its.length != strlen(name) || memcmp(its.at, name, its.length) != 0) return false;
+  *value = found;
   return true;
 }
 
@@ -27,37 +46,197 @@ static char spelt(const char **at, const char *end) {
 }
 
 /* Whether some application might find the cookie where a text begins. White space of any kind may stand around its
- * name, and PHP has "_" for ".", a space and "[". */
+ * name, and PHP has "_" for ".", a space and "[". It reads "+" as a space, and decodes before it skips spaces in front
+ * and ends the name at a NUL. */
 static bool may_be_cookie(const char *at, const char *end, const char *name) {
+  while (at < end && (*at == '+' || *at == '%')) {
+    const char *next = at;
+    char c = spelt(&next, end);
+    if (c != '+' && !is_blank(c)) break;
+    at = next;
+  }
   for (; *name; name++) {
     if (at == end) return false;
     char c = spelt(&at, end);
     bool is_it = tolower((unsigned char)c) == tolower((unsigned char)*name);
     if (!is_it && !(*name == '_' && strchr(". [+", c) && c)) return false;
   }
-  while (at < end && is_blank(*at)) at++;
-  return at < end && *at == '=';
+  while (at < end && *at != '=') {
+    char c = spelt(&at, end);
+    if (c == 0) return memchr(at, '=', (size_t)(end - at)) != NULL;
+    if (!is_blank(c)) return false;
+  }
+  return at < end;
 }
 
+/* In how many places of a part some application might find the cookie. A few separate cookies by white space too. */
+static int places(struct text part, const char *name) {
+  const char *end = part.at + part.length;
+  int count = 0;
+  for (const char *at = part.at; at < end; at++)
+    if (at == part.at || at[-1] == ',' || is_blank(at[-1])) count += may_be_cookie(at, end, name);
+  return count;
+}
+
+bool may_have_cookie(struct text part, const char *name) { return places(part, name) > 0; }
+
 int find_cookie(struct headers headers, const char *name, struct text *value) {
-  struct text header, cookies;
+  struct text header, cookies, part;
   int found = 0, may_be = 0;
   while (next_header(&headers, &header, &cookies)) {
     if (!text_is(header, "cookie")) continue;
-    const char *at = cookies.at, *end = cookies.at + cookies.length;
-    for (const char *from = at; from < end; from++)
-      if (from == at || from[-1] == ';' || from[-1] == ',' || is_blank(from[-1])) may_be += may_be_cookie(from, end, name);
-    while (at < end) {
-      const char *semicolon = memchr(at, ';', (size_t)(end - at));
-      if (!semicolon) semicolon = end;
-      found += cookie_pair(at, semicolon, name, value);
-      at = semicolon + (semicolon < end);
+    while (next_part(&cookies, &part)) {
+      found += is_cookie(part, name, value);
+      may_be += places(part, name);
     }
   }
   return found > 1 || may_be != found ? -1 : found;
 }
 
-bool set_cookie(struct text header, const char *name, struct text *value) {
-  const char *semicolon = memchr(header.at, ';', header.length);
-  return cookie_pair(header.at, semicolon ? semicolon : header.at + header.length, name, value);
+/* Reads whether a Max-Age leaves no time. Clients ignore one that is no number. */
+static bool read_age(struct text value, bool *is_over) {
+  size_t sign = value.length > 0 && value.at[0] == '-';
+  bool is_zero = true;
+  if (value.length == sign) return false;
+  for (size_t i = sign; i < value.length; i++) {
+    if (!isdigit((unsigned char)value.at[i])) return false;
+    is_zero = is_zero && value.at[i] == '0';
+  }
+  *is_over = sign || is_zero;
+  return true;
+}
+
+/* Reads whether a date is in the past. All dates are in GMT, whatever they say. */
+static void read_date(struct text value, bool *is_over) {
+  static const char *const forms[] = {"%a, %d %b %Y %H:%M:%S", "%a, %d-%b-%Y %H:%M:%S", "%a, %d-%b-%y %H:%M:%S",
+                                      "%a %b %d %H:%M:%S %Y"};
+  char text[64];
+  if (value.length >= sizeof text) return;
+  memcpy(text, value.at, value.length);
+  text[value.length] = 0;
+  for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
+    struct tm date = {0};
+    /* "%Y" takes two digits as well, for a year of the Romans. */
+    if (!strptime(text, forms[i], &date) || date.tm_year < 1601 - 1900) continue;
+    *is_over = timegm(&date) <= time(NULL);
+    return;
+  }
+}
+
+/* Whether a Set-Cookie makes the client forget the cookie. Frameworks also give it a value then, and a time that is
+ * over. */
+static bool clears(struct text value, struct text attributes) {
+  struct text attribute, name, its;
+  bool has_age = false, is_aged = false, is_past = false;
+  if (value.length == 0 || text_is(value, "\"\"")) return true;
+  while (next_part(&attributes, &attribute)) {
+    if (!split(attribute, &name, &its)) continue;
+    if (text_is(name, "max-age") && read_age(its, &is_aged)) has_age = true;
+    else if (text_is(name, "expires")) read_date(its, &is_past);
+  }
+  return has_age ? is_aged : is_past;
+}
+
+enum change { KEPT, CLEARED, SET };
+
+/* What all Set-Cookie headers of a response together do to a cookie: a value counts before a clearing, and of several
+ * values the last one. */
+static enum change change_of(struct headers headers, const char *name, struct text *value) {
+  struct text header, attributes, part, its;
+  enum change change = KEPT;
+  while (next_header(&headers, &header, &attributes)) {
+    if (!text_is(header, "set-cookie") || !next_part(&attributes, &part) || !is_cookie(part, name, &its)) continue;
+    if (!clears(its, attributes)) {
+      *value = its;
+      change = SET;
+    } else if (change == KEPT) {
+      change = CLEARED;
+    }
+  }
+  return change;
+}
+
+static bool is_same(const curfew_key *one, const curfew_key *other) { return memcmp(one, other, sizeof *one) == 0; }
+
+/* Whether a live session is this subject's. */
+static bool is_of(const struct place *place, const curfew_key *key, curfew_subject subject) {
+  curfew_session *sessions = NULL;
+  size_t room = 0, count = 0;
+  bool is_its = false;
+  while (curfew_list_subject(place->table, subject, place->now, sessions, room, &count) == CURFEW_OK && count > room) {
+    free(sessions);
+    room = count + 8; /* others may begin meanwhile */
+    sessions = calloc(room, sizeof *sessions);
+    if (!sessions) return false;
+    sessions[0] = curfew_session_init();
+  }
+  for (size_t i = 0; i < count; i++) is_its = is_its || is_same(&sessions[i].key, key);
+  free(sessions);
+  return is_its;
+}
+
+/* Whom the application says that the session belongs to; zero if it does not say. */
+static curfew_status read_subject(const struct place *place, struct headers headers, curfew_subject *subject) {
+  struct text name, value;
+  curfew_status status = CURFEW_OK;
+  *subject = 0;
+  while (status == CURFEW_OK && next_header(&headers, &name, &value)) {
+    if (text_is(name, "curfew-subject"))
+      status = curfew_derive_subject(place->table, (const uint8_t *)value.at, value.length, subject);
+  }
+  return status;
+}
+
+/* What else is open of the session is closed. The request that ends it gets its answer. */
+static curfew_status end(const struct place *place, struct session *session) {
+  session->is_live = false;
+  return curfew_end(place->table, &session->watch.key, CURFEW_CAUSE_LOGOUT, place->now);
+}
+
+static curfew_status begin(const struct place *place, const curfew_key *key, curfew_subject subject) {
+  curfew_start_options start = curfew_start_options_init(place->policy);
+  start.subject = subject;
+  return curfew_start(place->table, key, &start, place->now, NULL);
+}
+
+/* The application has issued an id: a session goes on under it, unless it is somebody else's. */
+static curfew_status take_id(const struct place *place, struct session *session, struct text id, curfew_subject subject,
+                             bool has_failed) {
+  curfew_key key;
+  curfew_status status = curfew_derive_key(place->table, (const uint8_t *)id.at, id.length, &key);
+  if (status != CURFEW_OK) return status;
+  bool is_clients = session->has_id && is_same(&key, &session->id);
+  if (session->is_live && (subject == 0 || is_of(place, &session->watch.key, subject))) {
+    if (is_clients || is_same(&key, &session->watch.key)) return CURFEW_OK; /* not a new one */
+    status = curfew_rotate(place->table, &session->watch.key, &key, OVERLAP_MS, place->now, NULL);
+  } else {
+    /* If somebody ended it a moment ago, no other one takes its place. */
+    if (session->is_live) status = end(place, session);
+    if (status != CURFEW_OK || has_failed) return status;
+    /* Whoever gave the client its id may know it. */
+    status = is_clients ? CURFEW_KEY_TAKEN : begin(place, &key, subject);
+  }
+  if (status != CURFEW_OK) return status;
+  session->watch = curfew_watch_init(key, 0);
+  session->is_live = session->is_new = true;
+  return CURFEW_OK;
+}
+
+curfew_status take_cookies(const struct place *place, struct session *session, struct headers headers, const char *name,
+                           bool has_failed) {
+  struct text id;
+  curfew_subject subject;
+  curfew_verdict verdict = curfew_verdict_init();
+  enum change change = change_of(headers, name, &id);
+  if (change == KEPT || (change == CLEARED && !session->is_live)) return CURFEW_OK;
+  /* A request beside this one may have got the session a new id meanwhile: the watch learns of it here. */
+  curfew_status status = CURFEW_OK;
+  if (session->is_live) status = curfew_peek_watched(place->table, &session->watch, place->now, &verdict);
+  if (status != CURFEW_OK) return status;
+  if (change == CLEARED) {
+    status = end(place, session);
+    return status == CURFEW_SESSION_ENDED || status == CURFEW_UNKNOWN_SESSION ? CURFEW_OK : status;
+  }
+  status = read_subject(place, headers, &subject);
+  return status == CURFEW_OK ? take_id(place, session, id, subject, has_failed) : status;
 }

@@ -21,6 +21,7 @@ import tempfile
 import threading
 import time
 import unittest
+import urllib.parse
 
 import websockets.exceptions
 import websockets.legacy.client
@@ -67,7 +68,9 @@ class Application(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         Application.seen.append(self)
         body = self.body()
-        if self.path == "/login":
+        if "?" in self.path:
+            self.as_told(urllib.parse.parse_qs(urllib.parse.urlsplit(self.path).query))
+        elif self.path == "/login":
             who = body.decode() or "alice"
             self.reply(b"welcome", Set_Cookie=f"sid={secrets.token_hex(16)}; HttpOnly", Curfew_Subject=who)
         elif self.path == "/logout":
@@ -121,6 +124,26 @@ class Application(http.server.BaseHTTPRequestHandler):
 
     do_POST = do_HEAD = do_PUT = do_GET
 
+    def as_told(self, told):
+        """Answers what the query of the request says."""
+        time.sleep(float(told.get("after", ["0"])[0]))
+        status = int(told.get("status", ["200"])[0])
+        self.send_response(status)
+        for value in told.get("set", []):
+            self.send_header("Set-Cookie", value)
+        for value in told.get("subject", []):
+            self.send_header("Curfew-Subject", value)
+        if status == 101:
+            self.send_header("Connection", "Upgrade")
+            self.send_header("Upgrade", "websocket")
+            self.end_headers()
+            self.close_connection = True
+            self.rfile.read()
+        else:
+            self.send_header("Content-Length", "4")
+            self.end_headers()
+            self.wfile.write(b"told")
+
     def write_until_it_fails(self, parts):
         self.close_connection = True
         try:
@@ -169,6 +192,11 @@ class Application(http.server.BaseHTTPRequestHandler):
 class Server(http.server.ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 512
+
+    def handle_error(self, request, address):
+        # The proxy hangs up on a response that it holds back.
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, address)
 
 
 class Case(unittest.TestCase):
@@ -228,6 +256,15 @@ class Case(unittest.TestCase):
         self.assertIsNone(response.headers["Curfew-Subject"])
         return re.search("sid=([0-9a-f]+)", response.headers["Set-Cookie"])[1]
 
+    def told(self, path, *cookies, sid=None, **more):
+        """The answer when the application is told to set these cookies."""
+        query = urllib.parse.urlencode([("set", cookie) for cookie in cookies] + list(more.items()))
+        return self.request(self.connect(), "GET", f"{path}?{query}", sid=sid)
+
+    def judged(self, sid):
+        """What comes of a request with this id."""
+        return self.request(self.connect(), "GET", "/", sid=sid).whole
+
     def raw(self, text, shut=False):
         with socket.create_connection(("127.0.0.1", self.port), timeout=LONG) as plug:
             plug.sendall(text)
@@ -257,8 +294,10 @@ class Requests(Case):
         self.assertEqual((response.status, response.whole), (401, b"no session: missing\n"))
         self.assertIn('error="missing"', response.headers["WWW-Authenticate"])
         self.assertEqual(self.request(self.connect(), "GET", "/", sid="made-up").whole, b"no session: unknown\n")
-        self.assertEqual(self.request(self.connect(), "GET", "/loginx").status, 401)
+        for path in ("/loginx", "/login/", "/login/../account", "/login/x?", "/login%2f..", "/login;x", "/login#"):
+            self.assertEqual(self.raw(f"GET {path} HTTP/1.1\r\n\r\n".encode())[:13], b"HTTP/1.1 401 ", path)
         self.assertEqual(len(Application.seen), before)
+        self.assertEqual(self.told("/login").status, 200)
 
     def test_a_session_begins_when_the_application_issues_its_id(self):
         sid = self.login()
@@ -332,12 +371,18 @@ class Requests(Case):
             (400, b"GET / HTTP/1.1\r\nCookie: \xc2\xa0sid\xa0=another\r\n"),
             (400, b"GET / HTTP/1.1\r\nCookie: x=1,SID=another\r\n"),
             (400, b"GET / HTTP/1.1\r\nCookie: s%69d=another\r\n"),
+            (400, b"GET / HTTP/1.1\r\nCookie: +sid=another\r\n"),
+            (400, b"GET / HTTP/1.1\r\nCookie: x=1; %20+%0asid=another\r\n"),
+            (400, b"GET / HTTP/1.1\r\nCookie: sid%20%09=another\r\n"),
+            (400, b"GET / HTTP/1.1\r\nCookie: sid %00=another\r\n"),
+            (400, b"GET / HTTP/1.1\r\nCookie: sid%00anything else=another\r\n"),
             (431, b"GET / HTTP/1.1\r\nX: " + b"x" * 20000 + b"\r\n"),
         ]:
             with self.subTest(text=text[:60]):
                 self.assertTrue(self.raw(text + cookie + b"\r\n").startswith(b"HTTP/1.1 %d " % status))
         self.assertEqual(len(Application.seen), before)
-        other = b"GET / HTTP/1.1\r\nConnection: close\r\nCookie: next=/page?sid=1; sidx=1; \xc3\xa9=sid=2\r\n"
+        other = b"GET / HTTP/1.1\r\nConnection: close\r\nCookie: next=/page?sid=1; sidx=1; \xc3\xa9=sid=2; a=+sid=3\r\n"
+        other += b"Cookie: sid%00; sid%2b1=1; side%00=1; %2=sid\r\n"
         self.assertTrue(self.raw(other + cookie + b"\r\n").startswith(b"HTTP/1.1 200 "))
 
     def test_a_body_that_breaks_the_rules_of_chunks_is_cut_off(self):
@@ -403,6 +448,166 @@ class Requests(Case):
         for thread in threads:
             thread.join(LONG)
         self.assertEqual(results, [True] * 16)
+
+
+class Cookies(Case):
+    """What the cookies of requests and responses do to sessions."""
+
+    dates = ("%a, %d %b %Y %H:%M:%S GMT", "%a, %d-%b-%Y %H:%M:%S GMT", "%A, %d-%b-%y %H:%M:%S GMT",
+             "%a %b %d %H:%M:%S %Y")
+
+    def test_a_login_as_somebody_else_ends_the_session_and_begins_another(self):
+        carol, dave = self.login("carol"), secrets.token_hex(16)
+        self.assertEqual(self.told("/login", f"sid={dave}", sid=carol, subject="dave").status, 200)
+        self.assertEqual((self.judged(carol), self.judged(dave)), (b"no session: logout\n", b"hello"))
+        self.assertEqual(self.tool("end-subject", "carol").returncode, 1)
+        self.assertEqual(self.tool("end-subject", "dave").stdout, "1\n")
+        self.assertEqual(self.judged(dave), b"no session: revoked\n")
+
+    def test_a_login_ends_the_session_of_nobody_that_was_there_before(self):
+        nobody, erin = secrets.token_hex(16), secrets.token_hex(16)
+        self.assertEqual(self.told("/login", f"sid={nobody}").status, 200)
+        self.assertEqual(self.told("/login", f"sid={erin}", sid=nobody, subject="erin").status, 200)
+        self.assertEqual((self.judged(nobody), self.judged(erin)), (b"no session: logout\n", b"hello"))
+        self.assertEqual(self.tool("end-subject", "erin").stdout, "1\n")
+
+    def test_a_new_id_for_the_same_user_goes_on_with_the_session(self):
+        others = [self.login("frank") for _ in range(20)]  # the first of them is listed last
+        for more in ({"subject": "frank"}, {}):
+            old, new = others[0], secrets.token_hex(16)
+            others[0] = new
+            self.assertEqual(self.told("/", f"sid={new}", sid=old, **more).status, 200)
+            self.assertEqual((self.judged(old), self.judged(new)), (b"hello", b"hello"))
+        self.assertEqual(self.tool("end-subject", "frank").stdout, "20\n")
+
+    def test_the_same_id_goes_on_for_the_same_user_only(self):
+        grace = self.login("grace")
+        self.assertEqual(self.told("/", f"sid={grace}", sid=grace, subject="grace").status, 200)
+        self.assertEqual(self.judged(grace), b"hello")
+        response = self.told("/login", f"sid={grace}", sid=grace, subject="heidi")
+        self.assertEqual((response.status, response.headers["Set-Cookie"]), (503, None))
+        self.assertEqual(self.judged(grace), b"no session: logout\n")
+
+    def test_an_id_that_does_not_pass_does_not_reach_the_application(self):
+        def passed_on(cookies):
+            head = "GET /login?x HTTP/1.1\r\nConnection: close\r\n" + "".join(f"Cookie: {one}\r\n" for one in cookies)
+            self.assertEqual(self.raw((head + "\r\n").encode())[:13], b"HTTP/1.1 200 ")
+            return Application.seen[-1].headers.get_all("Cookie", [])
+
+        dead, live = self.login(), self.login()
+        self.assertEqual(self.request(self.connect(), "GET", "/logout", sid=dead).status, 200)
+        for sid in (dead, "made-up", ""):
+            self.assertEqual(passed_on([f"sid={sid}"]), [])
+            self.assertEqual(passed_on([f"a=1; sid={sid}; b=2"]), ["a=1; b=2"])
+            self.assertEqual(passed_on([f"a=1;b=2 ; sid = {sid}"]), ["a=1; b=2"])
+            self.assertEqual(passed_on(["a=sid; sidx=1", f"sid={sid};", "b"]), ["a=sid; sidx=1", "b"])
+            self.assertEqual(passed_on(["a;" * 3000, f"sid={sid}"]), ["; ".join("a" * 3000)])
+        self.assertEqual(passed_on([f"a=1;sid={live};"]), [f"a=1;sid={live};"])
+
+    def test_an_id_is_found_among_other_cookies(self):
+        sid = self.login()
+        for cookies in (f"sid={sid}; a=1", f"a=1; sid={sid}; b=2", f"sid={sid}\r\nCookie: a=1", f"a; sid={sid}; b=;"):
+            head = f"GET / HTTP/1.1\r\nConnection: close\r\nCookie: {cookies}\r\n\r\n"
+            self.assertEqual(self.raw(head.encode())[:13], b"HTTP/1.1 200 ", cookies)
+
+    def test_an_id_that_the_client_brought_does_not_begin(self):
+        dead = self.login()
+        self.assertEqual(self.request(self.connect(), "GET", "/logout", sid=dead).status, 200)
+        for sid, why in ((dead, b"no session: logout\n"), ("brought", b"no session: unknown\n")):
+            response = self.told("/login", f"sid={sid}", sid=sid, subject="ivan")
+            self.assertEqual((response.status, response.headers["Set-Cookie"]), (503, None))
+            self.assertEqual(self.judged(sid), why)
+        new = secrets.token_hex(16)
+        self.assertEqual(self.told("/login", f"sid={new}", sid="brought").status, 200)
+        self.assertEqual(self.judged(new), b"hello")
+
+    def test_a_cookie_is_cleared_in_many_ways(self):
+        past = [time.strftime(date, time.gmtime(time.time() - 3600)) for date in self.dates]
+        for cookie in ["sid=", 'sid=""', 'sid=""; expires=Thu, 01 Jan 1970 00:00:00 GMT; Max-Age=0; Path=/',
+                       "sid=deleted; expires=Thu, 01-Jan-1970 00:00:01 GMT; Max-Age=0; path=/", "sid=x; max-age = -1",
+                       "sid=x; Max-Age=60; Max-Age=00", *(f"sid=x; Expires={date}" for date in past),
+                       f"sid=x; Max-Age=soon; Expires={past[0]}"]:
+            with self.subTest(cookie=cookie):
+                sid = self.login()
+                self.assertEqual(self.told("/", cookie, sid=sid).whole, b"told")
+                self.assertEqual(self.judged(sid), b"no session: logout\n")
+                # Where there is no session there is nothing to clear, and nothing begins.
+                self.assertEqual(self.told("/login", cookie).whole, b"told")
+                for value in ("x", "deleted", '""'):
+                    self.assertEqual(self.judged(value), b"no session: unknown\n")
+
+    def test_a_cookie_that_lasts_is_not_cleared(self):
+        past, future = (time.strftime(self.dates[0], time.gmtime(time.time() + ahead)) for ahead in (-3600, 3600))
+        soon = [time.strftime(date, time.gmtime(time.time() + 3600)) for date in self.dates]
+        for attributes in [f"Max-Age=60; Expires={past}", f"Expires={past}; Max-Age=60",
+                           f"Expires={past}; Expires={future}", "Max-Age=60; Max-Age=", "Max-Age=",
+                           "Max-Age=-", "Max-Age=0x", "Expires=yesterday", "Expires=0", "Expires=",
+                           "Expires=Thu, 01 Jan 99 00:00:00 GMT", "Expires", "x=Max-Age=0", "Expires=" + past * 20,
+                           *(f"Expires={date}" for date in soon)]:
+            with self.subTest(attributes=attributes):
+                new = secrets.token_hex(16)
+                self.assertEqual(self.told("/login", f"sid={new}; {attributes}").status, 200)
+                self.assertEqual(self.judged(new), b"hello")
+
+    def test_of_several_cookies_the_last_that_is_not_cleared_counts(self):
+        for before in (None, self.login("judy")):
+            first, last = secrets.token_hex(16), secrets.token_hex(16)
+            cookies = ["sid=", f"sid={first}", "sid=x; Max-Age=0", f"sid={last}; HttpOnly", "other=1", "sid=; Path=/a"]
+            self.assertEqual(self.told("/login", *cookies, sid=before).status, 200)
+            self.assertEqual((self.judged(first), self.judged(last)), (b"no session: unknown\n", b"hello"))
+        self.assertEqual(self.judged(before), b"hello")  # it was replaced, not ended
+        self.assertEqual(self.told("/", "sid=", "sid=x; Max-Age=0", sid=last).status, 200)
+        self.assertEqual(self.judged(last), b"no session: logout\n")
+
+    def test_a_login_that_fails_begins_nothing(self):
+        ids = [secrets.token_hex(16) for _ in range(5)]
+        for sid, status in zip(ids, (400, 401, 403, 503)):
+            response = self.told("/login", f"sid={sid}", status=status, subject="kim")
+            self.assertEqual((response.status, response.whole), (status, b"told"))
+            self.assertEqual(self.judged(sid), b"no session: unknown\n")
+        self.assertEqual(self.told("/login", f"sid={ids[0]}", status=302, subject="kim").status, 302)
+        self.assertEqual(self.judged(ids[0]), b"hello")
+        # What happens to a session that there is does not depend on the status.
+        self.assertEqual(self.told("/", f"sid={ids[1]}", status=404, sid=ids[0]).status, 404)
+        self.assertEqual(self.judged(ids[1]), b"hello")
+        self.assertEqual(self.told("/", "sid=", status=500, sid=ids[1]).status, 500)
+        self.assertEqual(self.judged(ids[1]), b"no session: logout\n")
+
+    def test_a_login_as_somebody_else_that_fails_ends_the_session_and_begins_nothing(self):
+        leo, new = self.login("leo"), secrets.token_hex(16)
+        self.assertEqual(self.told("/login", f"sid={new}", sid=leo, status=401, subject="mia").status, 401)
+        self.assertEqual((self.judged(leo), self.judged(new)), (b"no session: logout\n", b"no session: unknown\n"))
+
+    def upgrade(self, path, sid, **more):
+        query = urllib.parse.urlencode({"status": 101, **more})
+        head = f"GET {path}?{query} HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        return self.raw(f"{head}Cookie: sid={sid}\r\n\r\n".encode(), shut=True).partition(b"\r\n")[0]
+
+    def test_no_connection_becomes_a_websocket_without_a_session_that_can_end_it(self):
+        sid, new = self.login(), secrets.token_hex(16)
+        self.assertEqual(self.upgrade("/", sid), b"HTTP/1.1 101 Switching Protocols")
+        self.assertEqual(self.upgrade("/", sid, set=f"sid={new}"), b"HTTP/1.1 101 Switching Protocols")
+        self.assertEqual(self.upgrade("/", new, set="sid="), b"HTTP/1.1 401 Unauthorized")
+        self.assertEqual(self.judged(new), b"no session: logout\n")
+        self.assertEqual(self.upgrade("/login", new), b"HTTP/1.1 401 Unauthorized")
+
+    def test_of_two_new_ids_for_one_old_one_the_later_goes_on(self):
+        old, first, second = (secrets.token_hex(16) for _ in range(3))
+        self.assertEqual(self.told("/login", f"sid={old}", subject="nina").status, 200)
+        self.assertEqual(self.told("/", f"sid={first}", sid=old).status, 200)
+        self.assertEqual(self.told("/", f"sid={second}", sid=old).status, 200)
+        self.assertEqual((self.judged(first), self.judged(second)), (b"hello", b"hello"))
+        # An id that is set again is no new one.
+        self.assertEqual(self.told("/", f"sid={old}", sid=old).status, 200)
+        self.assertEqual(self.told("/", f"sid={second}", sid=old, subject="nina").status, 200)
+        self.assertEqual(self.tool("end-subject", "nina").stdout, "1\n")
+
+    def test_a_logout_under_an_id_that_was_replaced_meanwhile_ends_the_session(self):
+        old, new = self.login("olga"), secrets.token_hex(16)
+        self.assertEqual(self.told("/", f"sid={new}", sid=old).status, 200)
+        # It came while the old id still answered, and is answered when it does not any more.
+        self.assertEqual(self.told("/", "sid=", sid=old, after=5.5).whole, b"told")
+        self.assertEqual(self.judged(new), b"no session: logout\n")
 
 
 class OtherProcess(Case):

@@ -6,12 +6,15 @@
  *
  * A session begins when the application issues its id, that is, when a response sets the cookie; whose
  * it is the application may say in the header Curfew-Subject, which is not passed on. It goes on under
- * a new id when the application replaces the cookie, and ends when the application clears it. All
- * requests but those for /login need a session that may go on; others are answered 401 and do not
- * reach the application. A connection whose session ends, by whatever means and in whichever process,
- * is closed then, also in the middle of a download or a WebSocket: each has a curfew_watch, and the loop
- * sleeps no longer than until curfew_next_due. What was cut is reported with the bytes that the client
- * got. Bytes from the client are activity, also in a WebSocket and an upload.
+ * a new id when the application replaces the cookie, and ends when the application clears it, or says
+ * that the new id is somebody else's. All requests but those for /login need a session that may go on;
+ * others are answered 401 and do not reach the application. A request for /login that has no such
+ * session is passed on without the cookie, so that the application revives none that has ended.
+ *
+ * A connection whose session ends, by whatever means and in whichever process, is closed then, also in
+ * the middle of a download or a WebSocket: each has a curfew_watch, and the loop sleeps no longer than
+ * until curfew_next_due. What was cut is reported with the bytes that the client got. Bytes from the
+ * client are activity, also in a WebSocket and an upload.
  *
  * What it does not do: TLS, HTTP/2, Upgrade to anything but WebSocket (the header is dropped), more than
  * one request of a connection at a time (what is pipelined waits). Heads have 8 KiB, connections are 512. */
@@ -64,9 +67,9 @@ struct pair {
   enum { WAITING, FORWARDING, PIPING, CLOSING, LINGERING, CLOSED } state;
   struct framing request, response;
   bool head_sent; /* of the response: to the client */
-  bool is_head, keep_alive, is_upgrade, has_session;
-  curfew_watch watch; /* of the session of its latest request */
-  curfew_tick end;    /* when that ends if nothing happens, and why */
+  bool is_head, keep_alive, is_upgrade;
+  struct session session; /* of its latest request */
+  curfew_tick end;        /* when that ends if nothing happens, and why */
   uint32_t due;
   uint64_t sent; /* to the client, since its latest request */
   curfew_tick patience;
@@ -143,7 +146,7 @@ static void close_pair(struct pair *pair) {
 
 /* From now on the pair ends with the session that this verdict is about. */
 static void follow(struct pair *pair, const curfew_verdict *verdict) {
-  pair->has_session = true;
+  pair->session.is_live = true;
   pair->end = now + verdict->end_left_ms;
   pair->due = verdict->end_left_ms == verdict->lifetime_left_ms ? CURFEW_CAUSE_LIFETIME : CURFEW_CAUSE_IDLE;
   if (pair->end < nearest) nearest = pair->end;
@@ -159,7 +162,7 @@ static bool may_go_on(struct pair *pair, curfew_status status, const curfew_verd
   /* One whose lifetime is over may be forgotten at once, and does not say why. */
   uint32_t cause = verdict->cause ? verdict->cause : pair->end <= now ? pair->due : (uint32_t)CURFEW_CAUSE_EVICTED;
   if (pair->state == FORWARDING || pair->state == PIPING)
-    curfew_report_cut(table, &pair->watch, cause, pair->sent, now);
+    curfew_report_cut(table, &pair->session.watch, cause, pair->sent, now);
   close_pair(pair);
   return false;
 }
@@ -195,31 +198,31 @@ static void connect_upstream(struct pair *pair) {
 /* Whether this request may pass. If not, it has been answered. */
 static bool is_allowed(struct pair *pair, struct text target, struct headers headers) {
   struct text id;
-  curfew_key key;
   int cookies = find_cookie(headers, options.cookie, &id);
   curfew_verdict verdict = curfew_verdict_init();
   curfew_status status = CURFEW_OK;
 
-  pair->has_session = false;
+  pair->session = (struct session){.has_id = cookies > 0 && id.length > 0};
   if (cookies < 0) {
     answer(pair, "400 Bad Request", "", "two session cookies\n");
     return false;
   }
-  if (cookies > 0 && id.length > 0) {
-    status = curfew_derive_key(table, (const uint8_t *)id.at, id.length, &key);
-    if (status == CURFEW_OK) status = curfew_touch(table, &key, 0, now, &verdict);
+  if (pair->session.has_id) {
+    status = curfew_derive_key(table, (const uint8_t *)id.at, id.length, &pair->session.id);
+    if (status == CURFEW_OK) status = curfew_touch(table, &pair->session.id, 0, now, &verdict);
     if (status != CURFEW_OK) {
       fprintf(stderr, "proxy: touch: %s\n", curfew_status_text(status));
       answer(pair, "503 Service Unavailable", "", "no decision\n");
       return false;
     }
     if (verdict.passes) {
-      pair->watch = curfew_watch_init(key, 0);
+      pair->session.watch = curfew_watch_init(pair->session.id, 0);
       follow(pair, &verdict);
     }
   }
+  /* Nothing below it: that may be written like /login/../account. */
   bool is_login = target.length >= 6 && memcmp(target.at, "/login", 6) == 0 &&
-                  (target.length == 6 || target.at[6] == '?' || target.at[6] == '/');
+                  (target.length == 6 || target.at[6] == '?');
   if (verdict.passes || is_login) return true;
   char header[128], body[128];
   const char *why = verdict.state == CURFEW_ENDED ? curfew_cause_name(verdict.cause)
@@ -229,35 +232,6 @@ static bool is_allowed(struct pair *pair, struct text target, struct headers hea
   snprintf(body, sizeof body, "no session: %s\n", why);
   answer(pair, "401 Unauthorized", header, body);
   return false;
-}
-
-/* What a cookie that the application sets does to sessions. False if there can be no session for it. */
-static bool take_cookie(struct pair *pair, struct text id, curfew_subject subject) {
-  curfew_key key;
-  if (id.length == 0) {
-    /* The other connections of the session are closed. This one gets its answer. */
-    if (pair->has_session) curfew_end(table, &pair->watch.key, CURFEW_CAUSE_LOGOUT, now);
-    pair->has_session = false;
-    return true;
-  }
-  if (curfew_derive_key(table, (const uint8_t *)id.at, id.length, &key) != CURFEW_OK) return false;
-  if (pair->has_session && memcmp(&key, &pair->watch.key, sizeof key) == 0) return true;
-  curfew_status status;
-  if (pair->has_session) {
-    status = curfew_rotate(table, &pair->watch.key, &key, 5000, now, NULL);
-  } else {
-    curfew_start_options start = curfew_start_options_init(policy);
-    start.subject = subject;
-    status = curfew_start(table, &key, &start, now, NULL);
-  }
-  if (status != CURFEW_OK) {
-    fprintf(stderr, "proxy: no session: %s\n", curfew_status_text(status));
-    return false;
-  }
-  pair->watch = curfew_watch_init(key, 0);
-  pair->has_session = true;
-  pair->end = nearest = now; /* asked about in the next round */
-  return true;
 }
 
 /* The names in Connection headers belong to this connection as well (RFC 9110, 7.6.1). */
@@ -299,7 +273,20 @@ static bool asks_for(struct headers headers, const char *word) {
 
 #define UPGRADE "Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
 
-static void put_headers(struct buffer *out, struct headers headers) {
+/* The cookies of a request, but for the one of the session that there is not. */
+static void put_other_cookies(struct buffer *out, struct text cookies) {
+  struct text cookie;
+  bool is_first = true;
+  while (next_part(&cookies, &cookie)) {
+    if (cookie.length == 0 || may_have_cookie(cookie, options.cookie)) continue;
+    put_text(out, is_first ? "Cookie: " : "; ");
+    put(out, cookie.at, cookie.length);
+    is_first = false;
+  }
+  if (!is_first) put_text(out, "\r\n");
+}
+
+static void put_headers(struct buffer *out, struct headers headers, bool hides_cookie) {
   struct headers all = headers;
   struct text name, value;
   while (next_header(&headers, &name, &value)) {
@@ -307,6 +294,10 @@ static void put_headers(struct buffer *out, struct headers headers) {
     bool frames = text_is(name, "content-length") || text_is(name, "transfer-encoding");
     if (is_hop_by_hop(name) || text_is(name, "curfew-subject")) continue;
     if (!frames && is_named_by_connection(all, name)) continue;
+    if (hides_cookie && text_is(name, "cookie")) {
+      put_other_cookies(out, value);
+      continue;
+    }
     put(out, name.at, name.length);
     put_text(out, ": ");
     put(out, value.at, value.length);
@@ -328,7 +319,7 @@ static bool take_request(struct pair *pair) {
     answer(pair, "431 Request Header Fields Too Large", "", "the head is too large\n");
     return true;
   }
-  /* What is written to the upstream is at most a quarter longer, and its buffer is empty. */
+  /* What is written to the upstream is at most half as long again, and its buffer is empty. */
   if (!parse_head(in->data, length, part, &headers) || part[1].length == 0 || part[1].at[0] != '/') {
     answer(pair, "400 Bad Request", "", "not a request that this proxy understands\n");
     return true;
@@ -358,7 +349,7 @@ static bool take_request(struct pair *pair) {
   put_text(out, " ");
   put(out, part[1].at, part[1].length);
   put_text(out, " HTTP/1.1\r\n");
-  put_headers(out, headers);
+  put_headers(out, headers, !pair->session.is_live);
   put_text(out, pair->is_upgrade ? UPGRADE : "Connection: keep-alive\r\n\r\n");
   drop(in, length);
   pair->response = (struct framing){0};
@@ -369,7 +360,7 @@ static bool take_request(struct pair *pair) {
 /* Takes a response's head from the upstream's input. False if there is none yet. */
 static bool take_response(struct pair *pair) {
   struct buffer *in = &pair->upstream.in, *out = &pair->client.out;
-  struct text part[3], name, value;
+  struct text part[3];
   struct headers headers;
   size_t length = head_length(in->data, in->length);
 
@@ -395,19 +386,17 @@ static bool take_response(struct pair *pair) {
   if (pair->is_head || status == 204 || status == 304) {
     pair->response = (struct framing){.kind = BODY_NONE, .done = true};
   }
-  curfew_subject subject = 0;
-  struct headers all = headers;
-  while (next_header(&all, &name, &value)) {
-    if (text_is(name, "curfew-subject"))
-      curfew_derive_subject(table, (const uint8_t *)value.at, value.length, &subject);
+  const struct place place = {table, policy, now};
+  curfew_status taken = take_cookies(&place, &pair->session, headers, options.cookie, status >= 400);
+  if (taken != CURFEW_OK) {
+    fprintf(stderr, "proxy: no session: %s\n", curfew_status_text(taken));
+    answer(pair, "503 Service Unavailable", "", "there can be no session for this cookie\n");
+    return true;
   }
-  all = headers;
-  while (next_header(&all, &name, &value)) {
-    struct text id;
-    if (text_is(name, "set-cookie") && set_cookie(value, options.cookie, &id) && !take_cookie(pair, id, subject)) {
-      answer(pair, "503 Service Unavailable", "", "no room for another session\n");
-      return true;
-    }
+  if (pair->session.is_new) pair->end = nearest = now; /* asked about in the next round */
+  if (is_upgraded && !pair->session.is_live) { /* nothing would ever close it */
+    answer(pair, "401 Unauthorized", "", "no session: a WebSocket needs one\n");
+    return true;
   }
   if (pair->response.kind == BODY_UNTIL_CLOSE || asks_for(headers, "close")) pair->keep_alive = false;
   put_text(out, "HTTP/1.1 ");
@@ -415,7 +404,7 @@ static bool take_response(struct pair *pair) {
   put_text(out, " ");
   put(out, part[2].at, part[2].length);
   put_text(out, "\r\n");
-  put_headers(out, headers);
+  put_headers(out, headers, false);
   put_text(out, is_upgraded        ? UPGRADE
                 : pair->keep_alive ? "Connection: keep-alive\r\n\r\n"
                                    : "Connection: close\r\n\r\n");
@@ -562,9 +551,9 @@ static void on_event(struct end *end, uint32_t events) {
   size_t length = end->in.length;
   if (is_fine && events & (EPOLLIN | EPOLLHUP | EPOLLERR)) is_fine = receive(end);
   bool is_open = pair->state == FORWARDING || pair->state == PIPING;
-  if (is_client && end->in.length > length && pair->has_session && is_open) {
+  if (is_client && end->in.length > length && pair->session.is_live && is_open) {
     curfew_verdict verdict = curfew_verdict_init();
-    curfew_status status = curfew_touch_watched(table, &pair->watch, now, &verdict);
+    curfew_status status = curfew_touch_watched(table, &pair->session.watch, now, &verdict);
     if (!may_go_on(pair, status, &verdict)) return;
   }
   if (!is_fine && is_client) {
@@ -628,9 +617,9 @@ static void enforce(void) {
     next = pair->next;
     if (pair->patience <= now) {
       close_pair(pair);
-    } else if (asks && pair->has_session) {
+    } else if (asks && pair->session.is_live) {
       curfew_verdict verdict = curfew_verdict_init();
-      may_go_on(pair, curfew_peek_watched(table, &pair->watch, now, &verdict), &verdict);
+      may_go_on(pair, curfew_peek_watched(table, &pair->session.watch, now, &verdict), &verdict);
     }
   }
 }
