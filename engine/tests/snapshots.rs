@@ -293,6 +293,27 @@ fn a_forged_entry_that_is_not_written_again_takes_no_session_back() {
 }
 
 #[test]
+fn a_session_under_the_key_of_an_alias_before_it_is_none() {
+    let table = small();
+    let (_folder, path) = place();
+    table.snapshot(&path, &TAKEN).unwrap();
+    let mut bytes = std::fs::read(&path).unwrap();
+    let head = bytes.len() - 6 * 64;
+    let entry = |kind: u8| bytes[head..].chunks(64).find(|entry| entry[0] == kind).unwrap().to_vec();
+    let (mut live, alias) = (entry(1), entry(3));
+    live[8..24].copy_from_slice(&alias[8..24]);
+    bytes.extend_from_slice(&live);
+    bytes[12 * 8..13 * 8].copy_from_slice(&7_u64.to_le_bytes());
+    forge(&mut bytes, head);
+    let (back, restored) =
+        Snapshot::from_bytes(&bytes).unwrap().restore_private(&Config::new(40), &later(0)).unwrap();
+    back.check().unwrap();
+    let key = number(&back, 5);
+    let session = back.sessions(restored.now).find(|session| session.key == key).unwrap();
+    assert!(!session.rotated, "{session:?}");
+}
+
+#[test]
 fn what_comes_back_is_what_was_there() {
     let table = small();
     let back = again(&table, 0, 40);

@@ -5,6 +5,7 @@
 //! the next advance reports what ended meanwhile. Only what was over under an older version of its
 //! policy is ended here, because older versions do not come along.
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use crate::backing::{self, Config};
@@ -44,8 +45,8 @@ pub struct Restored {
     pub now: Tick,
 }
 
-/// Aliases whose overlap goes on, by their keys and those of their sessions' new records.
-type Overlaps = Vec<(Key, Key)>;
+/// Aliases whose overlap goes on, by their keys: those of their sessions' new records.
+type Overlaps = HashMap<Key, Key>;
 
 impl Snapshot {
     /// Restores into memory of this process's own. Of `config` the capacity, the events and the
@@ -166,6 +167,7 @@ impl Snapshot {
         };
         // Also for an entry that comes to nothing: what counts for a key is the last one.
         forget_earlier(table, entry.key)?;
+        overlaps.remove(&entry.key);
         let record = match entry.what {
             What::Gone => return Ok(()),
             What::Live { policy, life, binding, subject } => {
