@@ -305,8 +305,7 @@ fn a_session_under_the_key_of_an_alias_before_it_is_none() {
     bytes.extend_from_slice(&live);
     bytes[12 * 8..13 * 8].copy_from_slice(&7_u64.to_le_bytes());
     forge(&mut bytes, head);
-    let (back, restored) =
-        Snapshot::from_bytes(&bytes).unwrap().restore_private(&Config::new(40), &later(0)).unwrap();
+    let (back, restored) = Snapshot::from_bytes(&bytes).unwrap().restore_private(&Config::new(40), &later(0)).unwrap();
     back.check().unwrap();
     let key = number(&back, 5);
     let session = back.sessions(restored.now).find(|session| session.key == key).unwrap();

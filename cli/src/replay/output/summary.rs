@@ -17,7 +17,7 @@ pub(crate) fn sentence(report: &Report, length_ms: u64) -> Option<String> {
         return equally_often(policies, &whom);
     }
     let (from, to) = (usable(loose), usable(strict));
-    let instead = format!("{} instead of {}", cost(loose), cost(strict));
+    let instead = instead(loose, strict);
     // What is shown alike is alike to whoever reads it.
     if from.to_string() == to.to_string() {
         return Some(format!(
@@ -35,20 +35,14 @@ pub(crate) fn sentence(report: &Report, length_ms: u64) -> Option<String> {
         0 => "less than 1 % less".into(),
         cut => format!("{cut} % less"),
     };
-    let prompts = policies.iter().any(|policy| policy.grace_prompts > 0);
-    let (noun, both) = if prompts {
-        (
-            ("more forced login or prompt", "more forced logins and prompts"),
-            format!("{} instead of {}", cost(strict), cost(loose)),
-        )
+    let (noun, numbers) = if has_prompts(strict, loose) {
+        (("more forced login or prompt", "more forced logins and prompts"), self::instead(strict, loose))
     } else {
-        (
-            ("more forced login", "more forced logins"),
-            format!("{} instead of {}", thousands(more.into()), thousands(less.into())),
-        )
+        let numbers = format!("{} instead of {}", thousands(more.into()), thousands(less.into()));
+        (("more forced login", "more forced logins"), numbers)
     };
     Some(format!(
-        "{} instead of {} costs {} ({both}, {} for each of the {whom}) and buys {cut} time in which somebody else could use an abandoned session ({to} instead of {from} in all).",
+        "{} instead of {} costs {} ({numbers}, {} for each of the {whom}) and buys {cut} time in which somebody else could use an abandoned session ({to} instead of {from} in all).",
         strict.name,
         loose.name,
         counted(more - less, noun),
@@ -127,6 +121,16 @@ fn cost(policy: &PolicyReport) -> String {
     }
 }
 
+/// What the one costs, and what the other would.
+fn instead(one: &PolicyReport, other: &PolicyReport) -> String {
+    let other_cost = if has_prompts(one, other) { cost(other) } else { thousands(other.forced_logins.into()) };
+    format!("{} instead of {other_cost}", cost(one))
+}
+
+fn has_prompts(one: &PolicyReport, other: &PolicyReport) -> bool {
+    one.grace_prompts + other.grace_prompts > 0
+}
+
 fn counted(number: u64, (one, many): (&str, &str)) -> String {
     format!("{} {}", thousands(number.into()), if number == 1 { one } else { many })
 }
@@ -190,7 +194,7 @@ mod tests {
         let text = said(vec![policy("worse", 30, 80_000_000), policy("better", 10, 60_000_000)]);
         assert!(
             text.starts_with(
-                "better is better than worse on both counts: for 10 users it costs 10 forced logins instead of 30 forced logins, and abandoned sessions stay usable by somebody else for 16h 40m in all instead of 22h 13m."
+                "better is better than worse on both counts: for 10 users it costs 10 forced logins instead of 30, and abandoned sessions stay usable by somebody else for 16h 40m in all instead of 22h 13m."
             ),
             "{text}"
         );
