@@ -21,6 +21,8 @@ use crate::zone::Zone;
 use crate::{ambiguity, clock, navigation, streams};
 
 const DECLINED: ngx_int_t = NGX_DECLINED as ngx_int_t;
+/// Ids of one request that a logout ends. More are no user's.
+const MOST_IDS: usize = 16;
 /// How often a token's expiry that cannot be read is written to the log by one worker.
 const COMPLAIN_EVERY_MS: u64 = 60_000;
 
@@ -324,7 +326,14 @@ fn end_all(request: Request<'_>, conf: &LocConf, cause: Cause) -> Result<(), Sta
     let table = conf.zone().and_then(|zone| zone.table(request.log())).ok_or(Status::Error)?;
     let now = clock::now(&table);
     let mut keys = Vec::new();
-    ambiguity::each(request, conf.id, |id| keys.extend((!id.is_empty()).then(|| table.key(id))));
+    ambiguity::each(request, conf.id, |id| {
+        if keys.len() <= MOST_IDS && !id.is_empty() {
+            keys.push(table.key(id));
+        }
+    });
+    if keys.len() > MOST_IDS {
+        return Err(Status::AmbiguousId);
+    }
     for key in keys {
         let shown = Shown { table: Rc::clone(&table), key, binding: Binding::NONE, token: None, now };
         end_one(request, conf, &shown, cause);

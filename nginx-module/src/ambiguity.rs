@@ -23,11 +23,22 @@ pub(crate) fn each<'r>(request: Request<'r>, source: Value, mut with: impl FnMut
     });
 }
 
-/// Whether the text that `source` stands for is a cookie's, whose every byte the client has chosen and whose
-/// spelling an application may undo before it looks at it: such a text is not the only one for its session.
+/// Whether `value` comes from the client, by `source`, and is spelt in a way that an application may undo before
+/// it looks at it: then it is not the only text for its session.
 pub(crate) fn has_spellings(source: Value, value: &[u8]) -> bool {
-    cookie_name(source).is_some()
-        && value.iter().any(|byte| matches!(byte, b'"' | b'\\' | b'%') || !byte.is_ascii_graphic())
+    let is_encoded = |at: &[u8]| matches!(at, [b'%', high, low] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit());
+    let Some((source, _)) = named(source) else { return false };
+    value.windows(3).any(is_encoded)
+        || value.iter().any(|byte| match byte {
+            b'"' | b'\\' | b',' => true,
+            b'+' => matches!(source, Source::Argument),
+            byte => !byte.is_ascii_graphic(),
+        })
+}
+
+/// Whether a directive's text is a header's or an argument's.
+pub(crate) fn is_no_cookie(source: Value) -> bool {
+    matches!(named(source), Some((Source::Header | Source::Argument, _)))
 }
 
 /// The name of the cookie that a directive's text stands for, if it is one and nothing else.
@@ -55,7 +66,20 @@ fn named<'v>(source: Value) -> Option<(Source, &'v [u8])> {
     sources.into_iter().find_map(|(prefix, source)| {
         // nginx does not mind how the names of its variables are written.
         let (start, name) = text.split_at_checked(prefix.len())?;
-        start.eq_ignore_ascii_case(prefix).then_some((source, name))
+        let is_name = name.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_');
+        (start.eq_ignore_ascii_case(prefix) && is_name).then_some((source, name))
+    })
+}
+
+/// The variable of a cookie in a directive's text behind which the cookie's name goes on, so that it is another one.
+pub(crate) fn cut_name<'v>(source: Value) -> Option<&'v [u8]> {
+    // SAFETY: it is null or the text of a directive, which lives as long as the configuration.
+    let text = unsafe { bytes(source.as_ref()?.value) };
+    text.split(|byte| *byte == b'$').skip(1).find_map(|variable| {
+        let end = variable.iter().position(|byte| !(byte.is_ascii_alphanumeric() || *byte == b'_'))?;
+        let name = &variable[..end];
+        let is = |prefix: &[u8]| name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix));
+        (matches!(variable[end], b'-' | b'.') && (is(b"cookie_") || is(b"upstream_cookie_"))).then_some(name)
     })
 }
 

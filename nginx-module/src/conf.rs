@@ -21,7 +21,7 @@ use ngx::ngx_conf_log_error;
 
 use crate::nginx::{add_cleanup, bytes, constant, fence, in_pool, text_in_pool};
 use crate::zone::Zone;
-use crate::{admin, module, page};
+use crate::{admin, ambiguity, module, page};
 
 /// Text with variables, as a directive has it; null when the directive is not there.
 pub(crate) type Value = *mut ngx_http_complex_value_t;
@@ -187,7 +187,10 @@ impl LocConf {
     fn forgets_what_it_must_not(&self, main: &MainConf) -> bool {
         let evicts = main.policies.get(self.policy).is_some_and(|(_, policy)| policy.on_full == OnFull::EvictEnded);
         let survives = self.zone().is_some_and(Zone::survives_a_restart);
-        self.is_guarded() && self.unknown == choice::START && (evicts || !survives)
+        let begins = self.is_guarded() && self.unknown == choice::START;
+        // Where the application sees what nobody knows any more, and may renew it.
+        let renews = !self.is_guarded() && self.unknown == choice::PASS && !self.start.is_null();
+        (begins || renews) && (evicts || !survives)
     }
 
     /// Takes over what the level above says and this one does not.
@@ -248,6 +251,16 @@ impl LocConf {
         }
         if self.policy == usize::MAX && !policy.is_empty() {
             return Err(format!("there is no curfew_policy \"{policy}\""));
+        }
+        for (directive, value) in [("curfew_id", self.id), ("curfew_start", self.start), ("curfew_rotate", self.rotate)]
+        {
+            if let Some(name) = ambiguity::cut_name(value) {
+                let variable = String::from_utf8_lossy(name);
+                return Err(format!(
+                    "\"{directive}\": nginx reads \"${variable}\" here, because names of variables have no \"-\" and no \
+                     \".\"; take the cookie by a map, as the documentation of curfew_id says"
+                ));
+            }
         }
         let Some((directive, needs_policy, needs_id)) = self.needs() else { return Ok(()) };
         let named = "name it: curfew zone=... policy=... (and \"curfew off\" below it where nothing is checked)";
@@ -345,7 +358,7 @@ pub(crate) unsafe extern "C" fn merge_loc(cf: *mut ngx_conf_t, above: *mut c_voi
             }
             if !main.has_warned && mine.forgets_what_it_must_not(main) {
                 main.has_warned = true;
-                let message = "with \"curfew_unknown start\", what has ended begins again once it is forgotten: give the \
+                let message = "by \"curfew_unknown\", what has ended may begin again once it is forgotten: give the \
                                curfew_zone a path=, and do not use on_full=evict_ended";
                 ngx_conf_log_error!(NGX_LOG_WARN, cf, "{}", message);
             }

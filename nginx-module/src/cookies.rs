@@ -15,16 +15,17 @@ use crate::values::{Place, values};
 /// The request's cookies, without that of a session that may not go on.
 pub(crate) fn of_what_goes_on(request: Request<'_>, conf: &LocConf) -> Vec<u8> {
     let headers = request.headers(b"cookie");
-    match ambiguity::cookie_name(conf.id) {
-        Some(name) if !goes_on(request, conf) => join(headers.flat_map(|header| {
-            header.split(|byte| *byte == b';').filter(|pair| values(Place::Cookie, pair, name).next().is_none())
-        })),
-        _ => join(headers),
+    if ambiguity::is_no_cookie(conf.id) || goes_on(request, conf) {
+        return join(headers);
     }
+    // Of a text that is put together, nobody knows which of them it is.
+    let Some(name) = ambiguity::cookie_name(conf.id) else { return Vec::new() };
+    let pairs = headers.flat_map(|header| header.split(|byte| *byte == b';'));
+    join(pairs.filter(|pair| values(Place::Cookie, pair, name).next().is_none()))
 }
 
 fn goes_on(request: Request<'_>, conf: &LocConf) -> bool {
-    if conf.is_dry_run() {
+    if conf.is_dry_run() || conf.id.is_null() {
         return true;
     }
     match Shown::read(request, conf, conf.id) {

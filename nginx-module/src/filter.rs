@@ -16,7 +16,7 @@ use crate::conf::{self, LocConf, Value, choice};
 use crate::nginx::{ERROR, Request, fence};
 use crate::record::{self, Record};
 use crate::status::Status;
-use crate::{activity, module};
+use crate::{activity, ambiguity, module};
 
 /// The filter after this one. Set once, while a configuration is read.
 pub(crate) static mut NEXT: ngx_http_output_header_filter_pt = None;
@@ -45,8 +45,9 @@ pub(crate) unsafe extern "C" fn header_filter(raw: *mut ngx_http_request_t) -> n
 /// Lets a response through, or says with which status it is replaced.
 fn filter(request: Request<'_>, conf: &LocConf) -> Result<(), ngx_int_t> {
     if !request.is_replaced() && request.status() < 400 {
-        // What answers before the access phase (`return`) has not passed it.
-        if conf.end != choice::OFF {
+        // Where there is nobody else to answer, `return` does, before the access phase. Where there is, that may
+        // be how a place asks for something else first.
+        if conf.end != choice::OFF && !request.has_handler() {
             record::of(request).ok_or(ERROR)?;
             access::end(request, conf).or_else(|status| refused(request, conf, "a logout", status))?;
         }
@@ -116,6 +117,9 @@ fn start(request: Request<'_>, conf: &LocConf) -> Result<(), ngx_int_t> {
         Err(Status::NoId) => return Ok(()),
         Err(status) => return refused(request, conf, "the start of a session", status),
     };
+    if request.evaluate(conf.start).is_none_or(|id| ambiguity::has_spellings(conf.start, id)) {
+        return refused(request, conf, "the start of a session", Status::AmbiguousId);
+    }
     match shown.start(request, conf) {
         Status::Active => {
             let Some(record) = record::of(request) else { return Err(ERROR) };

@@ -37,30 +37,53 @@ fn is_blank(byte: u8) -> bool {
     byte <= b' ' || byte >= 0x7f
 }
 
-/// The values of `name` in a text, without white space around them.
+/// The values of `name` in a text, without white space around them. Takes time by the length of the text,
+/// whatever is in it.
 pub(crate) fn values<'t>(place: Place, text: &'t [u8], name: &[u8]) -> impl Iterator<Item = &'t [u8]> {
     let mut next = Some(0);
     // Whether nothing but white space stands between a separator and where the next name may begin.
     let mut is_first = true;
+    // Where the value that was found last ends. Those that begin before that end there, too.
+    let mut stop = 0;
     std::iter::from_fn(move || {
         loop {
             let pair = text.get(next?..)?;
-            let value = value(place, pair, name, is_first);
+            let found = find(place, pair, name, is_first);
             let end = separator(place, pair);
             is_first = match pair.get(end) {
                 Some(byte) if is_blank(*byte) => is_first && end == 0,
-                _ => true,
+                Some(byte) => *byte != b',',
+                None => false,
             };
             next = (end < pair.len()).then(|| text.len() - pair.len() + end + 1);
-            if value.is_some() {
-                return value;
+            match found {
+                Found::Value(rest) => {
+                    let from = text.len() - rest.len();
+                    if stop < from {
+                        stop = from + rest.iter().position(|byte| *byte == place.last()).unwrap_or(rest.len());
+                    }
+                    return Some(text[from..stop].trim_ascii());
+                }
+                Found::Alone => return Some(b""),
+                Found::Cut => return Some(b"\0"),
+                Found::Nothing => {}
             }
         }
     })
 }
 
-/// The value of the pair that a text begins with, if it has the name.
-fn value<'t>(place: Place, pair: &'t [u8], name: &[u8], is_first: bool) -> Option<&'t [u8]> {
+/// What a text begins with.
+enum Found<'t> {
+    /// The name, and what follows the equals sign.
+    Value(&'t [u8]),
+    /// The name alone, which for some has the empty value.
+    Alone,
+    /// The name up to a zero, where some end it; what its value is, is not looked for.
+    Cut,
+    Nothing,
+}
+
+fn find<'t>(place: Place, pair: &'t [u8], name: &[u8], is_first: bool) -> Found<'t> {
     let mut rest = pair;
     // PHP took white space away after it had undone percent-encoding, and ended a name at a zero.
     while let Some((found, more)) = spelt(rest)
@@ -70,25 +93,25 @@ fn value<'t>(place: Place, pair: &'t [u8], name: &[u8], is_first: bool) -> Optio
         rest = more;
     }
     for byte in name {
-        rest = without(rest, *byte)?;
+        match without(rest, *byte) {
+            Some(more) => rest = more,
+            None => return Found::Nothing,
+        }
     }
     while let Some((found, more)) = spelt(rest)
         && is_blank(found)
     {
-        let equals = more.iter().position(|byte| *byte == b'=').filter(|_| found == 0);
-        rest = &more[equals.unwrap_or(0)..];
+        if found == 0 {
+            return Found::Cut;
+        }
+        rest = more;
     }
-    let to_end = |text: &'t [u8]| match text.iter().position(|byte| *byte == place.last()) {
-        Some(end) => text[..end].trim_ascii(),
-        None => text.trim_ascii(),
-    };
     match (rest, place) {
-        ([b'=', value @ ..], _) => Some(to_end(value)),
+        ([b'=', value @ ..], _) => Found::Value(value),
         // A name of PHP's for one of several values.
-        ([b'[', ..] | [b'%', b'5', b'B' | b'b', ..], Place::Arguments) => Some(to_end(rest)),
-        // A name alone has the empty value, for some.
-        ([] | [b';' | b',' | b'&', ..], _) if is_first => Some(b""),
-        _ => None,
+        ([b'[', ..] | [b'%', b'5', b'B' | b'b', ..], Place::Arguments) => Found::Value(rest),
+        ([] | [b';' | b'&', ..], _) if is_first => Found::Alone,
+        _ => Found::Nothing,
     }
 }
 

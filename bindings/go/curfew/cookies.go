@@ -2,28 +2,29 @@ package curfew
 
 import "strings"
 
-// cookieValues is every value that some application might read for a cookie of this name. Applications do not agree
-// on where a cookie begins: some take white space of any kind from around its name, Python's reader begins one at a
-// space, PHP has "_" for ".", a space and "[", and some undo percent-encoding. What any of these finds is here.
-func cookieValues(header, name string) (values []string) {
+// countCookies counts in how many places of a header some application might read a cookie of this name, up to two.
+// Applications do not agree on where a cookie begins: some take white space of any kind from around its name, Python's
+// reader begins one at a space, PHP has "_" for ".", a space and "[", and some undo percent-encoding. What any of these
+// finds is counted. It takes time by the length of the header, whatever is in it.
+func countCookies(header, name string) (count int) {
 	// Whether nothing but white space stands between a separator and where a cookie may begin.
 	isFirst := true
-	for at := 0; at <= len(header); at++ {
-		if value, is := cookieValue(header[at:], name, isFirst); is {
-			values = append(values, value)
+	for at := 0; at <= len(header) && count < 2; at++ {
+		if mayBeCookie(header[at:], name, isFirst) {
+			count++
 		}
 		start := at
 		for at < len(header) && header[at] != ';' && header[at] != ',' && !isBlank(header[at]) {
 			at++
 		}
-		isSeparator := at < len(header) && !isBlank(header[at])
-		isFirst = isSeparator || isFirst && at == start
+		isSeparator := at < len(header) && header[at] == ';'
+		isFirst = isSeparator || isFirst && at == start && at < len(header) && isBlank(header[at])
 	}
-	return values
+	return count
 }
 
-// The value of the cookie that a text begins with, if it has the name.
-func cookieValue(text, name string, isFirst bool) (value string, is bool) {
+// Whether a text begins with a cookie of the name.
+func mayBeCookie(text, name string, isFirst bool) bool {
 	// PHP took white space away after it had undone percent-encoding, and ended a name at a zero.
 	for found, length := spelt(text); length == 3 && isBlank(found) || found == '+'; found, length = spelt(text) {
 		text = text[length:]
@@ -31,29 +32,25 @@ func cookieValue(text, name string, isFirst bool) (value string, is bool) {
 	for at := 0; at < len(name); at++ {
 		found, length := spelt(text)
 		if length == 0 || !isSpelling(found, name[at]) {
-			return "", false
+			return false
 		}
 		text = text[length:]
 	}
 	for found, length := spelt(text); length > 0 && isBlank(found); found, length = spelt(text) {
-		text = text[length:]
-		if equals := strings.IndexByte(text, '='); found == 0 && equals >= 0 {
-			text = text[equals:]
+		if found == 0 {
+			return true
 		}
-	}
-	if strings.HasPrefix(text, "=") {
-		value, _, _ := strings.Cut(text[1:], ";")
-		return strings.TrimSpace(value), true
+		text = text[length:]
 	}
 	// A name alone has the empty value, for some.
-	return "", isFirst && (text == "" || text[0] == ';' || text[0] == ',')
+	return strings.HasPrefix(text, "=") || isFirst && (text == "" || text[0] == ';')
 }
 
 // withoutCookie takes out of a header whatever may be that cookie for some application.
 func withoutCookie(header, name string) string {
 	var kept []string
 	for _, pair := range strings.Split(header, ";") {
-		if len(cookieValues(pair, name)) == 0 {
+		if countCookies(pair, name) == 0 {
 			kept = append(kept, pair)
 		}
 	}

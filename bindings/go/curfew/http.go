@@ -39,8 +39,13 @@ type Options struct {
 	// IsPublic tells the requests that need no session, such as those for the login page. None is if it is nil. They
 	// are passed on without a cookie whose session may not go on, because the application may not know that yet, and
 	// would go on with it; where ID is set, that is for next to do. A cookie that no session is known of is passed on if
-	// Begins is set. What they have open is not cut.
+	// Begins is set: then Retain of the policy must be as long as the application's cookie, and no ended session be given
+	// up early (OnFull), or what has ended and is forgotten looks like a cookie from before the login. What public requests
+	// have open is not cut.
 	IsPublic func(*http.Request) bool
+	// StepUp tells those of the public requests with which somebody proves presence while a session is in its grace:
+	// they keep its cookie. Whoever takes the proof calls [Table.Reauthenticate] with [KeyFromContext]. None is if it is nil.
+	StepUp func(*http.Request) bool
 	// Denied answers what may not pass. FromContext has the verdict. If it is nil: 401 and a line of text.
 	Denied http.Handler
 	// Recheck is within which time the end of a session is noticed, whatever ended it, and whichever process. What is
@@ -69,6 +74,7 @@ type judgement struct {
 	binding    Binding
 	hasKey     bool
 	isActivity bool
+	stepsUp    bool
 	table      *Table
 	stream     *stream // nil if it is not watched
 }
@@ -143,13 +149,16 @@ func Handler(next http.Handler, options Options) http.Handler {
 	options = options.filled()
 	watcher := &watcher{table: options.Table, every: options.Recheck}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		isPublic := options.IsPublic != nil && options.IsPublic(r)
 		judged, status := options.judge(r)
+		if status == http.StatusBadRequest && isPublic { // who has such cookies could never get rid of them
+			status = 0
+		}
 		if status != 0 {
 			w.Header().Set("Cache-Control", "no-store")
 			http.Error(w, http.StatusText(status), status)
 			return
 		}
-		isPublic := options.IsPublic != nil && options.IsPublic(r)
 		if judged.verdict.Passes && options.Recheck > 0 && !isPublic {
 			open := &response{}
 			open.watcher, open.to, open.request, open.counts = watcher, w, r, options.StreamActivity
@@ -166,7 +175,8 @@ func Handler(next http.Handler, options Options) http.Handler {
 		case judged.verdict.Passes:
 			next.ServeHTTP(w, r)
 		case isPublic:
-			if judged.verdict.State != Unknown || options.Begins == nil {
+			judged.stepsUp = judged.verdict.State == Grace && options.StepUp != nil && options.StepUp(r)
+			if !judged.stepsUp && (judged.verdict.State != Unknown || options.Begins == nil) {
 				options.forget(r)
 			}
 			next.ServeHTTP(w, r)
@@ -209,7 +219,7 @@ func (o Options) id(r *http.Request) (string, bool) {
 		}
 	}
 	for _, header := range r.Header["Cookie"] {
-		all += len(cookieValues(header, o.Cookie))
+		all += countCookies(header, o.Cookie)
 	}
 	return id, found == all && found < 2
 }
@@ -240,34 +250,36 @@ func (o Options) binding(r *http.Request) (Binding, error) {
 }
 
 func (o Options) judge(r *http.Request) (judged judgement, status int) {
+	judged.table = o.Table
+	var err error
+	if judged.binding, err = o.binding(r); err != nil {
+		return judged, http.StatusServiceUnavailable
+	}
 	id, isOne := o.id(r)
 	if !isOne {
-		return judgement{}, http.StatusBadRequest
-	}
-	binding, err := o.binding(r)
-	if err != nil {
-		return judgement{}, http.StatusServiceUnavailable
+		return judged, http.StatusBadRequest
 	}
 	if id == "" {
-		return judgement{binding: binding, table: o.Table}, 0
+		return judged, 0
 	}
 	key, err := o.Table.Key(id)
 	if errors.Is(err, ErrInvalidArgument) { // longer than any id
-		return judgement{}, http.StatusBadRequest
+		return judged, http.StatusBadRequest
 	}
 	if err != nil {
-		return judgement{}, http.StatusServiceUnavailable
+		return judged, http.StatusServiceUnavailable
 	}
 	isActivity := o.IsActivity == nil || o.IsActivity(r)
 	ask := o.Table.Touch
 	if !isActivity {
 		ask = o.Table.Peek
 	}
-	verdict, err := ask(key, binding, Now)
+	verdict, err := ask(key, judged.binding, Now)
 	if err != nil {
-		return judgement{}, http.StatusServiceUnavailable
+		return judged, http.StatusServiceUnavailable
 	}
-	return judgement{verdict, key, binding, true, isActivity, o.Table, nil}, 0
+	judged.verdict, judged.key, judged.hasKey, judged.isActivity = verdict, key, true, isActivity
+	return judged, 0
 }
 
 func denied(w http.ResponseWriter, r *http.Request) {

@@ -55,7 +55,9 @@ func (r *response) endCut(denied http.Handler) {
 		}
 		return
 	}
-	r.breakOff(time.Time{})
+	if r.isBroken {
+		r.breakOff(time.Time{})
+	}
 	// What the handler wanted to say is not said.
 	header := r.to.Header()
 	for name := range header {

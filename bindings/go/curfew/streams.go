@@ -47,6 +47,7 @@ type stream struct {
 	watch      Watch
 	cutBy      Verdict
 	cutAt      time.Time
+	isBroken   bool // what a handler hung in was broken off
 	touched    time.Duration
 	conn       net.Conn // if it was taken over
 	isDone     bool     // nothing is open any more
@@ -174,6 +175,7 @@ func (s *stream) ask(now Tick) Tick {
 			return now.Add(rest)
 		}
 		s.breakOff(time.Unix(1, 0))
+		s.isBroken = true
 		return Never
 	}
 	if s.endsItself {

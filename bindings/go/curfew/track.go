@@ -13,7 +13,8 @@ import (
 //     [Options.Begins] does not say otherwise. Whose it is the application may say in [Options.SubjectHeader].
 //   - A new one where there is a session is its new id, unless the header names another subject than the session has:
 //     then somebody has logged in, that session ends, and one of that subject begins.
-//   - A cookie that is cleared (empty, or over by Max-Age or Expires) ends the session, also in its grace.
+//   - A cookie that is cleared (empty, or over by Max-Age or Expires) ends the session, also in its grace. If the same
+//     response sets one with the same Path, another session may begin with it.
 //
 // Of several cookies of the name in one response the last that is not cleared counts. If there can be no session (the
 // subject has enough, the id has ended or is the one that the client came with and was not let through with, or it stays
@@ -24,29 +25,33 @@ func TrackCookies(options Options) func(*http.Response) error {
 		subject := response.Header.Get(options.SubjectHeader)
 		response.Header.Del(options.SubjectHeader)
 		id, isCleared := options.issued(response)
-		switch {
-		case id != "":
-			return options.track(response, id, subject)
-		case isCleared:
-			return logOut(response.Request)
+		if isCleared {
+			if err := logOut(response.Request); err != nil {
+				return err
+			}
+		}
+		if id != "" {
+			return options.track(response, id, subject, isCleared)
 		}
 		return nil
 	}
 }
 
-// The id that a response sets, or whether it takes one away.
+// The id that a response sets, and whether it takes one away.
 func (o Options) issued(response *http.Response) (id string, isCleared bool) {
+	var path string
+	cleared := map[string]bool{}
 	for _, cookie := range response.Cookies() {
 		isOver := cookie.MaxAge < 0 || cookie.MaxAge == 0 && !cookie.Expires.IsZero() && !cookie.Expires.After(time.Now())
 		switch {
 		case cookie.Name != o.Cookie:
 		case cookie.Value == "" || isOver:
-			isCleared = true
+			cleared[cookie.Path] = true
 		default:
-			id = cookie.Value
+			id, path = cookie.Value, cookie.Path
 		}
 	}
-	return id, isCleared
+	return id, cleared[path] || id == "" && len(cleared) > 0
 }
 
 func logOut(request *http.Request) error {
@@ -60,7 +65,7 @@ func logOut(request *http.Request) error {
 	return nil
 }
 
-func (o Options) track(response *http.Response, id, subject string) error {
+func (o Options) track(response *http.Response, id, subject string, isLoggedOut bool) error {
 	judged := judgementOf(response.Request.Context())
 	start := Start{Policy: o.Policy, Binding: judged.binding}
 	key, err := o.Table.Key(id)
@@ -75,7 +80,7 @@ func (o Options) track(response *http.Response, id, subject string) error {
 			return err
 		}
 	}
-	if judged.verdict.Passes {
+	if (judged.verdict.Passes || judged.stepsUp) && !isLoggedOut {
 		old := judged.keyNow()
 		isItsOwn, err := o.isOf(old, start.Subject)
 		if err != nil {
@@ -96,7 +101,7 @@ func (o Options) track(response *http.Response, id, subject string) error {
 		return &Error{Op: "track cookies", Status: ErrKeyTaken, Message: "the id is the one that the client came with, " +
 			"and is no session of whom it was issued to: an application must issue a new one"}
 	}
-	if judged.isAlive() {
+	if judged.isAlive() && !isLoggedOut {
 		if err := judged.end(Logout); err != nil && !errors.Is(err, ErrSessionEnded) {
 			return err
 		}

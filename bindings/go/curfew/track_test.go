@@ -148,8 +148,17 @@ func TestOfSeveralCookiesTheLastThatStandsCounts(t *testing.T) {
 	s.want(401, "/", "A")
 	s.want(200, "/?set=C&set=D", "B")
 	s.want(401, "/", "C")
-	s.want(200, "/?set="+url.QueryEscape("; Max-Age=0; Path=/old")+"&set=E", "D")
+	s.want(200, "/?set="+url.QueryEscape("; Max-Age=0; Path=/old")+"&set="+url.QueryEscape("E; Path=/"), "D")
 	s.want(200, "/", "E")
+	if stats := must[curfew.Stats](t)(s.table.Stats()); stats.Started != 1 || stats.Rotated != 2 {
+		t.Fatalf("%+v", stats)
+	}
+	// Taken away and given anew is no new id of the same session.
+	s.want(200, "/?set="+url.QueryEscape("; Max-Age=0; Path=/")+"&set="+url.QueryEscape("F; Path=/"), "E")
+	s.want(401, "/", "E")
+	if stats := must[curfew.Stats](t)(s.table.Stats()); stats.Started != 2 || stats.Rotated != 2 {
+		t.Fatalf("%+v", stats)
+	}
 }
 
 func TestOnlyWhatBeginsASessionBeginsOne(t *testing.T) {
@@ -226,6 +235,51 @@ func TestALogoutInGraceEndsTheSessionAndOnesThatAreSomebodyElsesDoNot(t *testing
 	s.want(200, "/logout?set=", "A", "X-Device", "phone")
 	if state().Cause != curfew.Logout {
 		t.Fatal(state())
+	}
+}
+
+func TestWhoStepsUpKeepsTheCookieAndItsGrace(t *testing.T) {
+	s := track(t, func(o *curfew.Options) {
+		o.IsPublic = func(r *http.Request) bool { return r.URL.Path != "/" }
+		o.StepUp = func(r *http.Request) bool { return r.URL.Path == "/step-up" }
+		policy := curfew.Policy{Idle: 20 * time.Millisecond, Grace: time.Hour}
+		o.Policy = must[curfew.PolicyID](t)(o.Table.SetPolicy("short", policy, curfew.Now))
+	})
+	s.want(200, "/login?set=A", "")
+	for {
+		if status, _ := s.ask("/", "A"); status == 401 {
+			break
+		}
+		time.Sleep(30 * time.Millisecond)
+	}
+	for path, want := range map[string]string{"/step-up": "sid=A", "/login": ""} {
+		if status, cookies := s.ask(path, "A"); status != 200 || cookies != want {
+			t.Errorf("%s: %d %q", path, status, cookies)
+		}
+	}
+	// A new id is no proof.
+	s.want(200, "/step-up?set=B", "A")
+	s.want(401, "/", "B")
+	check(t, s.table.Reauthenticate(must[curfew.Key](t)(s.table.Key("B")), time.Time{}, curfew.Now))
+	s.want(200, "/", "B")
+}
+
+func TestWhoHasTwoCookiesMayComeToTheLoginWithoutThem(t *testing.T) {
+	s := track(t, nil)
+	if status, cookies := s.ask("/login", "A; sid=B; theme=dark"); status != 200 || cookies != "theme=dark" {
+		t.Fatal(status, cookies)
+	}
+	s.want(400, "/", "A; sid=B")
+}
+
+// It would take minutes if each of so many had to be looked for to the end.
+func TestALongHeaderTakesAsLongAsItIsWhateverIsInIt(t *testing.T) {
+	s := track(t, nil)
+	handler := curfew.Handler(http.NotFoundHandler(), s.options)
+	for _, piece := range []string{"sid= ", "sid ", "sid%00 ", "%00", "sid%20 ", "%20sid", "+", "sid,", "a ", "%20%20 sid%20"} {
+		request := httptest.NewRequest("GET", "/login", nil)
+		request.Header.Set("Cookie", strings.Repeat(piece, (4<<20)/len(piece)))
+		handler.ServeHTTP(httptest.NewRecorder(), request)
 	}
 }
 

@@ -52,6 +52,11 @@ fn every_mistake_is_refused_with_what_is_wrong_and_where() {
             "\"curfew_start\" needs a policy",
         ),
         ("curfew_deny_status 200;", "value must be between 400 and 599"),
+        ("server { location / { curfew_id $cookie___Host-sid; } }", "nginx reads \"$cookie___Host\" here"),
+        (
+            "server { location / { curfew_start $upstream_cookie_connect.sid; } }",
+            "nginx reads \"$upstream_cookie_connect\" here",
+        ),
         ("curfew_unknown maybe;", "invalid value \"maybe\""),
         ("curfew_log_level loud;", "there are off, error, warn, notice, info"),
         ("curfew_log_level info; curfew_log_level off;", "\"curfew_log_level\" directive is duplicate"),
@@ -94,7 +99,7 @@ fn who_begins_what_has_ended_once_it_is_forgotten_is_warned_once() {
              server {{ location / {{ curfew_unknown {unknown}; }} location /b {{ curfew_unknown {unknown}; }} }}"
         ));
         assert!(in_order, "{text}");
-        text.matches("begins again once it is forgotten").count()
+        text.matches("may begin again once it is forgotten").count()
     };
     assert_eq!(warned("", "", "start"), 1);
     assert_eq!(warned("path=$FOLDER/app.region", "on_full=evict_ended", "start"), 1);

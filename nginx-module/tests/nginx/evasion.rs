@@ -26,8 +26,12 @@ fn an_ended_session_does_not_hide_in_the_header_of_a_live_one() {
     }
     let response = nginx.get("/pass", &[("Cookie", "\u{a0}sid=ended")]);
     assert_eq!((response.status, response.verdict()), (401, "AMBIGUOUS_ID"));
-    for cookies in ["sid=live; next=/page?sid=1", "theme=dark; note=\u{e9}t\u{e9}; sid=live", "a=b sidecar=1; sid=live"]
-    {
+    for cookies in [
+        "sid=live; next=/page?sid=1",
+        "cols=name,sid,date; sid=live",
+        "theme=dark; note=\u{e9}t\u{e9}; sid=live",
+        "a=b sidecar=1; sid=live",
+    ] {
         assert_eq!(nginx.get("/", &[("Cookie", cookies)]).status, 200, "{cookies}");
     }
 }
@@ -55,14 +59,27 @@ fn a_header_or_an_argument_that_is_there_twice_names_no_session() {
 
 #[test]
 fn an_id_that_has_ended_does_not_begin_again_in_another_spelling() {
-    let nginx = start("idle=15m lifetime=8h", "location /start { curfew_unknown start; proxy_pass http://$APP; }");
+    let nginx = start(
+        "idle=15m lifetime=8h",
+        "location /start { curfew_unknown start; proxy_pass http://$APP; }
+         location /argument { curfew_unknown start; curfew_id $arg_sid; proxy_pass http://$APP; }
+         location /header { curfew_unknown start; curfew_id $http_authorization; proxy_pass http://$APP; }
+         location /begin { curfew off; curfew_start $cookie_sid; proxy_pass http://$APP; }",
+    );
     assert_eq!(nginx.with_id("/start", "abc").status, 200);
     nginx.with_id("/logout", "abc");
     assert_eq!(nginx.with_id("/start", "abc").verdict(), "LOGGED_OUT");
-    for id in ["\"abc\"", "%61bc", "a\\bc", "abc x", "abc\u{a0}"] {
+    for id in ["\"abc\"", "%61bc", "a\\bc", "abc x", "abc\u{a0}", "abc,x=1"] {
         let response = nginx.with_id("/start", id);
         assert_eq!((response.status, response.verdict()), (401, "AMBIGUOUS_ID"), "{id}");
     }
+    assert_eq!(nginx.with_id("/start", "aB3%_xy^$*!#").status, 200, "no encoding at all");
+    for path in ["/argument?sid=%61bc", "/argument?sid=a+bc", "/begin?sid=%61bc"] {
+        let response = nginx.with_id(path, "%61bc");
+        assert_eq!((response.status, response.verdict()), (401, "AMBIGUOUS_ID"), "{path}");
+    }
+    let by = |header: &str| nginx.get("/header", &[("Authorization", header)]).verdict().to_owned();
+    assert_eq!((by("abc").as_str(), by("Bearer  abc").as_str()), ("LOGGED_OUT", "AMBIGUOUS_ID"));
     // A session that the application has begun may be called anything.
     nginx.log_in("s%3Aabc");
     assert_eq!(nginx.with_id("/start", "s%3Aabc").status, 200);
@@ -81,15 +98,29 @@ fn a_cookie_that_is_planted_beside_a_users_own_does_not_keep_him_from_logging_ou
 }
 
 #[test]
+fn a_request_that_names_more_sessions_than_anybody_has_ends_none() {
+    let nginx = start("idle=15m lifetime=8h", "");
+    nginx.log_in("own");
+    let cookies = (0..100).map(|number| format!("sid=s{number}; ")).collect::<String>() + "sid=own";
+    let response = nginx.get("/logout", &[("Cookie", &cookies)]);
+    assert_eq!((response.status, response.verdict()), (401, "AMBIGUOUS_ID"));
+    assert_eq!(nginx.with_id("/", "own").status, 200);
+}
+
+#[test]
 fn a_logout_that_nginx_answers_itself_is_one() {
     let nginx = start(
         "idle=15m lifetime=8h",
         "location = /bye { curfew off; curfew_end logout; return 302 /; }
-         location = /no { curfew off; curfew_end logout; return 403; }",
+         location = /no { curfew off; curfew_end logout; return 403; }
+         location = /ask { curfew off; curfew_end logout; if ($arg_sure = \"\") { return 303 /sure; }
+                           proxy_pass http://$APP; }",
     );
     nginx.log_in("abc");
     assert_eq!(nginx.with_id("/no", "abc").status, 403);
     assert_eq!(nginx.with_id("/", "abc").status, 200, "what fails ends nothing");
+    assert_eq!(nginx.with_id("/ask", "abc").status, 303);
+    assert_eq!(nginx.with_id("/", "abc").status, 200, "it was only asked");
     let response = nginx.with_id("/bye", "abc");
     assert_eq!((response.status, response.verdict()), (302, "LOGGED_OUT"));
     assert_eq!(nginx.with_id("/", "abc").verdict(), "LOGGED_OUT");
@@ -147,6 +178,7 @@ fn what_passes_though_its_session_could_not_begin_is_answered_as_the_application
 #[test]
 fn the_application_is_not_handed_the_cookie_of_a_session_that_is_over() {
     let more = "location = /handed { curfew off; return 200 \"$curfew_cookies\"; }
+                location = /other { curfew off; curfew_id $cookie_sid$arg_x; return 200 \"$curfew_cookies\"; }
                 location = /renew { curfew off; curfew_start $upstream_cookie_sid;
                                     proxy_set_header Cookie $curfew_cookies; proxy_pass http://$APP; }";
     let nginx = start("idle=15m lifetime=8h", more);
@@ -160,6 +192,8 @@ fn the_application_is_not_handed_the_cookie_of_a_session_that_is_over() {
     assert_eq!(handed(&[("Cookie", "x=1 sid=abc; theme=dark; \u{a0}sid=b")]), "theme=dark");
     assert_eq!(handed(&[("Cookie", "a=1"), ("Cookie", "sid=abc"), ("Cookie", "b=2; SID=c")]), "a=1; b=2");
     assert_eq!(handed(&[("Cookie", "sid=abc")]), "");
+    let other = nginx.get("/other", &[("Cookie", "theme=dark; sid=abc")]).body;
+    assert_eq!(other, "", "nobody knows which of them it is");
     assert_eq!(handed(&[]), "");
     assert_eq!(nginx.get("/renew?sid=new", &[("Cookie", "sid=abc")]).status, 200, "who logs in again may");
     assert_eq!(nginx.with_id("/", "new").status, 200);
