@@ -63,7 +63,7 @@ static bool may_be_cookie(const char *at, const char *end, const char *name) {
   }
   while (at < end && *at != '=') {
     char c = spelt(&at, end);
-    if (c == 0) return memchr(at, '=', (size_t)(end - at)) != NULL;
+    if (c == 0) return true; /* what follows would be looked through again for each */
     if (!is_blank(c)) return false;
   }
   return at < end;
@@ -137,21 +137,42 @@ static bool clears(struct text value, struct text attributes) {
   return has_age ? is_aged : is_past;
 }
 
-enum change { KEPT, CLEARED, SET };
+static struct text path_of(struct text attributes) {
+  struct text attribute, name, its, path = {NULL, 0};
+  while (next_part(&attributes, &attribute))
+    if (split(attribute, &name, &its) && text_is(name, "path")) path = its;
+  return path;
+}
+
+enum change { KEPT, CLEARED, SET, ANEW };
+
+static bool next_change(struct headers *headers, const char *name, struct text *value, struct text *attributes) {
+  struct text header, part;
+  while (next_header(headers, &header, attributes))
+    if (text_is(header, "set-cookie") && next_part(attributes, &part) && is_cookie(part, name, value)) return true;
+  return false;
+}
 
 /* What all Set-Cookie headers of a response together do to a cookie: a value counts before a clearing, and of several
- * values the last one. */
+ * values the last one. If one of the same path is cleared as well, it is another session's. */
 static enum change change_of(struct headers headers, const char *name, struct text *value) {
-  struct text header, attributes, part, its;
+  struct text its, attributes, path = {NULL, 0};
   enum change change = KEPT;
-  while (next_header(&headers, &header, &attributes)) {
-    if (!text_is(header, "set-cookie") || !next_part(&attributes, &part) || !is_cookie(part, name, &its)) continue;
-    if (!clears(its, attributes)) {
-      *value = its;
-      change = SET;
-    } else if (change == KEPT) {
-      change = CLEARED;
+  for (struct headers rest = headers; next_change(&rest, name, &its, &attributes);) {
+    if (clears(its, attributes)) {
+      if (change == KEPT) change = CLEARED;
+      continue;
     }
+    *value = its;
+    path = path_of(attributes);
+    change = SET;
+  }
+  if (change != SET) return change;
+  for (struct headers rest = headers; next_change(&rest, name, &its, &attributes);) {
+    struct text other = path_of(attributes);
+    if (clears(its, attributes) && other.length == path.length &&
+        (path.length == 0 || memcmp(other.at, path.at, path.length) == 0))
+      change = ANEW;
   }
   return change;
 }
@@ -224,7 +245,7 @@ static curfew_status take_id(const struct place *place, struct session *session,
 
 curfew_status take_cookies(const struct place *place, struct session *session, struct headers headers, const char *name,
                            bool has_failed) {
-  struct text id;
+  struct text id = {NULL, 0};
   curfew_subject subject;
   curfew_verdict verdict = curfew_verdict_init();
   enum change change = change_of(headers, name, &id);
@@ -233,9 +254,10 @@ curfew_status take_cookies(const struct place *place, struct session *session, s
   curfew_status status = CURFEW_OK;
   if (session->is_live) status = curfew_peek_watched(place->table, &session->watch, place->now, &verdict);
   if (status != CURFEW_OK) return status;
-  if (change == CLEARED) {
+  if (session->is_live && change != SET) {
     status = end(place, session);
-    return status == CURFEW_SESSION_ENDED || status == CURFEW_UNKNOWN_SESSION ? CURFEW_OK : status;
+    if (status == CURFEW_SESSION_ENDED || status == CURFEW_UNKNOWN_SESSION) status = CURFEW_OK;
+    if (status != CURFEW_OK || change == CLEARED) return status;
   }
   status = read_subject(place, headers, &subject);
   return status == CURFEW_OK ? take_id(place, session, id, subject, has_failed) : status;
