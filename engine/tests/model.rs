@@ -88,6 +88,27 @@ fn two_rotations_are_followed_to_the_session_when_a_clock_steps_back() {
     run(7, &[other, resumed, other], 68_719_489_081, &ops);
 }
 
+/// The second id is forgotten by a clock that is ahead: then the first one leads nowhere, and the session goes on.
+#[test]
+fn an_id_whose_successor_is_forgotten_says_nothing_of_the_session_when_a_clock_steps_back() {
+    let ms = Span::from_millis;
+    let other = Policy::new().idle(ms(4096));
+    let kept_shortly =
+        Policy { retain: Retain::For(ms(1)), ..Policy::new().idle(ms(7)).grace(ms(4096), GraceMode::Reauth) };
+    let ops = [
+        Op::Start { key: 5, policy: 2, subject: 1, binding: 0, token: 0 },
+        Op::Rotate { old: 5, new: 9, overlap: 4096 },
+        Op::Forward(40_000_000_000),
+        Op::Back(40_000_000_000),
+        Op::Rotate { old: 9, new: 8, overlap: 0 },
+        Op::Forward(65),
+        Op::Advance { budget: 100_000 },
+        Op::Back(66_977),
+        Op::Touch { key: 7, binding: 1 },
+    ];
+    run(5, &[other, other, kept_shortly], (1 << 48) - 2 - 100_000, &ops);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig {
         max_shrink_iters: 20_000,

@@ -192,7 +192,7 @@ impl Model {
             });
             let answer = Told::from(self.table.peek(self.keys[key], binding, self.now));
             if answer != self.verdict(key, self.now, binding) && self.now < self.latest {
-                self.settle_like(key, answer);
+                self.settle_like(key, answer, binding);
             }
         }
         for key in 0..KEYS {
@@ -217,20 +217,31 @@ impl Model {
         }
     }
 
-    fn settle_like(&mut self, key: usize, answer: Told) {
-        // Rotations may follow one another; the last session answers for all of their ids.
-        let key = if answer == Told::Unknown { key } else { self.resolve(key) };
-        let before = self.records.get(&key).map(|record| record.life.mark);
-        let latest = self.latest;
-        match answer {
-            Told::Ended(_) if before == Some(None) => {
-                let record = &self.records[&key];
-                if let (State::Ended(end), policy) = self.judge(record, latest) {
-                    self.end(key, end, &policy);
-                }
+    /// Takes over what a later clock has recorded about one of the records that a key leads to by way of rotations:
+    /// the first such change that explains the answer.
+    fn settle_like(&mut self, key: usize, answer: Told, presented: Binding) {
+        let mut next = Some(key);
+        let explains = |model: &Model| model.verdict(key, model.now, presented) == answer;
+        for _ in 0..KEYS {
+            let Some(key) = next else { return };
+            let alias = self.records.get(&key).and_then(|record| record.alias);
+            next = alias.map(|(target, _)| target);
+            let before = (self.records.clone(), self.expected.len());
+            if let Some(record) = self.records.get(&key)
+                && record.life.mark.is_none()
+                && let (State::Ended(end), policy) = self.judge(record, self.latest)
+            {
+                self.end(key, end, &policy);
             }
-            Told::Ended(_) | Told::Unknown => self.settle(key, latest),
-            _ => {}
+            if explains(self) {
+                return;
+            }
+            self.settle(key, self.latest);
+            if explains(self) {
+                return;
+            }
+            self.records = before.0;
+            self.expected.truncate(before.1);
         }
     }
 
