@@ -21,7 +21,7 @@ use crate::zone::Zone;
 use crate::{ambiguity, clock, navigation, streams};
 
 const DECLINED: ngx_int_t = NGX_DECLINED as ngx_int_t;
-/// Ids of one request that a logout ends. More are no user's.
+/// Ids of one request that a logout ends. More are no user's, and it is not said to be done.
 const MOST_IDS: usize = 16;
 /// How often a token's expiry that cannot be read is written to the log by one worker.
 const COMPLAIN_EVERY_MS: u64 = 60_000;
@@ -226,8 +226,9 @@ fn check(request: Request<'_>, conf: &LocConf) -> Status {
         verdict = shown.touch();
     }
     let status = judge(&shown.table, verdict, record);
-    if status == Status::Unknown && conf.unknown == choice::START {
-        if request.evaluate(conf.id).is_none_or(|id| ambiguity::has_spellings(conf.id, id)) {
+    if status == Status::Unknown && conf.begins_unknown() {
+        let is_literal = conf.unknown == choice::START_LITERAL;
+        if !is_literal && request.evaluate(conf.id).is_none_or(|id| ambiguity::has_spellings(conf.id, id)) {
             return Status::AmbiguousId;
         }
         let started = shown.start(request, conf);
@@ -325,20 +326,19 @@ fn could_not_end(request: Request<'_>, conf: &LocConf, status: Status) -> Option
 fn end_all(request: Request<'_>, conf: &LocConf, cause: Cause) -> Result<(), Status> {
     let table = conf.zone().and_then(|zone| zone.table(request.log())).ok_or(Status::Error)?;
     let now = clock::now(&table);
-    let mut keys = Vec::new();
+    let mut ids = vec![request.evaluate(conf.id).ok_or(Status::Error)?];
+    let mut all = 0;
     ambiguity::each(request, conf.id, |id| {
-        if keys.len() <= MOST_IDS && !id.is_empty() {
-            keys.push(table.key(id));
+        all += 1;
+        if ids.len() <= MOST_IDS {
+            ids.push(id);
         }
     });
-    if keys.len() > MOST_IDS {
-        return Err(Status::AmbiguousId);
-    }
-    for key in keys {
+    for key in ids.into_iter().filter(|id| !id.is_empty()).map(|id| table.key(id)) {
         let shown = Shown { table: Rc::clone(&table), key, binding: Binding::NONE, token: None, now };
         end_one(request, conf, &shown, cause);
     }
-    Ok(())
+    if all <= MOST_IDS { Ok(()) } else { Err(Status::AmbiguousId) }
 }
 
 fn end_one(request: Request<'_>, conf: &LocConf, shown: &Shown, cause: Cause) {

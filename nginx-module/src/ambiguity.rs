@@ -71,15 +71,17 @@ fn named<'v>(source: Value) -> Option<(Source, &'v [u8])> {
     })
 }
 
-/// The variable of a cookie in a directive's text behind which the cookie's name goes on, so that it is another one.
+/// The variable in a directive's text behind which a name goes on that nginx reads as ended.
 pub(crate) fn cut_name<'v>(source: Value) -> Option<&'v [u8]> {
     // SAFETY: it is null or the text of a directive, which lives as long as the configuration.
     let text = unsafe { bytes(source.as_ref()?.value) };
     text.split(|byte| *byte == b'$').skip(1).find_map(|variable| {
         let end = variable.iter().position(|byte| !(byte.is_ascii_alphanumeric() || *byte == b'_'))?;
         let name = &variable[..end];
-        let is = |prefix: &[u8]| name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix));
-        (matches!(variable[end], b'-' | b'.') && (is(b"cookie_") || is(b"upstream_cookie_"))).then_some(name)
+        let is =
+            |prefix: &&str| name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix.as_bytes()));
+        let goes_on = matches!(variable[end..], [b'-' | b'.', next, ..] if next.is_ascii_alphanumeric());
+        (goes_on && ["cookie_", "upstream_cookie_", "http_", "upstream_http_", "arg_"].iter().any(is)).then_some(name)
     })
 }
 

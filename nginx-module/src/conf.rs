@@ -76,6 +76,8 @@ pub(crate) struct LocConf {
     pub(crate) rotate: Value,
     pub(crate) reauthenticated: Value,
     pub(crate) end: ngx_uint_t,
+    /// `end` stands in an `if` of its own.
+    pub(crate) ends_on_condition: bool,
     pub(crate) unknown: ngx_uint_t,
     pub(crate) no_id: ngx_uint_t,
     pub(crate) on_error: ngx_uint_t,
@@ -93,6 +95,7 @@ pub(crate) mod choice {
     pub(crate) const DENY: ngx_uint_t = 0;
     pub(crate) const PASS: ngx_uint_t = 1;
     pub(crate) const START: ngx_uint_t = 2;
+    pub(crate) const START_LITERAL: ngx_uint_t = 3;
     pub(crate) const OFF: ngx_uint_t = 0;
     pub(crate) const LOGOUT: ngx_uint_t = 1;
     pub(crate) const REVOKED: ngx_uint_t = 2;
@@ -120,6 +123,7 @@ impl LocConf {
         rotate: null_mut(),
         reauthenticated: null_mut(),
         end: UNSET_CHOICE,
+        ends_on_condition: false,
         unknown: UNSET_CHOICE,
         no_id: UNSET_CHOICE,
         on_error: UNSET_CHOICE,
@@ -183,11 +187,16 @@ impl LocConf {
         None
     }
 
+    /// Whether an id that has no session begins one.
+    pub(crate) fn begins_unknown(&self) -> bool {
+        matches!(self.unknown, choice::START | choice::START_LITERAL)
+    }
+
     /// Whether an id that has ended may begin again here before the time that the policy says.
     fn forgets_what_it_must_not(&self, main: &MainConf) -> bool {
         let evicts = main.policies.get(self.policy).is_some_and(|(_, policy)| policy.on_full == OnFull::EvictEnded);
         let survives = self.zone().is_some_and(Zone::survives_a_restart);
-        let begins = self.is_guarded() && self.unknown == choice::START;
+        let begins = self.is_guarded() && self.begins_unknown();
         // Where the application sees what nobody knows any more, and may renew it.
         let renews = !self.is_guarded() && self.unknown == choice::PASS && !self.start.is_null();
         (begins || renews) && (evicts || !survives)
@@ -252,13 +261,19 @@ impl LocConf {
         if self.policy == usize::MAX && !policy.is_empty() {
             return Err(format!("there is no curfew_policy \"{policy}\""));
         }
-        for (directive, value) in [("curfew_id", self.id), ("curfew_start", self.start), ("curfew_rotate", self.rotate)]
-        {
+        for (directive, value) in [
+            ("curfew_id", self.id),
+            ("curfew_start", self.start),
+            ("curfew_rotate", self.rotate),
+            ("curfew_subject", self.subject),
+            ("curfew_binding", self.binding),
+        ] {
             if let Some(name) = ambiguity::cut_name(value) {
                 let variable = String::from_utf8_lossy(name);
                 return Err(format!(
                     "\"{directive}\": nginx reads \"${variable}\" here, because names of variables have no \"-\" and no \
-                     \".\"; take the cookie by a map, as the documentation of curfew_id says"
+                     \".\"; write \"_\" for \"-\" in the name of a header, take a cookie by a map, as the documentation of \
+                     curfew_id says, and write \"${{{variable}}}\" if that is meant"
                 ));
             }
         }
@@ -350,6 +365,7 @@ pub(crate) unsafe extern "C" fn merge_loc(cf: *mut ngx_conf_t, above: *mut c_voi
     unsafe {
         let (above, mine) = (&*above.cast::<LocConf>(), &mut *mine.cast::<LocConf>());
         fence((*cf).log, REFUSED, || {
+            mine.ends_on_condition = mine.end != UNSET_CHOICE && is_condition(cf);
             mine.merge(above);
             let main = main_of(cf);
             main.counts_sent |= mine.is_guarded() && mine.has_streams() && mine.stream_activity == choice::BOTH;
@@ -364,6 +380,16 @@ pub(crate) unsafe extern "C" fn merge_loc(cf: *mut ngx_conf_t, above: *mut c_voi
             }
             OK
         })
+    }
+}
+
+/// Whether the level that is being merged is an `if`.
+unsafe fn is_condition(cf: *mut ngx_conf_t) -> bool {
+    // SAFETY: merges of http modules run with the context of the level, which has a core configuration.
+    unsafe {
+        let http = (*cf).ctx.cast::<ngx_http_conf_ctx_t>();
+        let core = *(*http).loc_conf.add((*addr_of!(ngx_http_core_module)).ctx_index);
+        (*core.cast::<ngx_http_core_loc_conf_t>()).noname() != 0
     }
 }
 
@@ -620,8 +646,13 @@ const fn named(name: &'static CStr) -> ngx_str_t {
     ngx_str_t { len: name.count_bytes(), data: name.as_ptr().cast_mut().cast() }
 }
 
-static mut UNKNOWN: [ngx_conf_enum_t; 4] =
-    [word(c"deny", choice::DENY), word(c"start", choice::START), word(c"pass", choice::PASS), word(c"", 0)];
+static mut UNKNOWN: [ngx_conf_enum_t; 5] = [
+    word(c"deny", choice::DENY),
+    word(c"start", choice::START),
+    word(c"start_literal", choice::START_LITERAL),
+    word(c"pass", choice::PASS),
+    word(c"", 0),
+];
 static mut DENY_OR_PASS: [ngx_conf_enum_t; 3] =
     [word(c"deny", choice::DENY), word(c"pass", choice::PASS), word(c"", 0)];
 static mut ENDS: [ngx_conf_enum_t; 4] =

@@ -47,7 +47,7 @@ fn filter(request: Request<'_>, conf: &LocConf) -> Result<(), ngx_int_t> {
     if !request.is_replaced() && request.status() < 400 {
         // Where there is nobody else to answer, `return` does, before the access phase. Where there is, that may
         // be how a place asks for something else first.
-        if conf.end != choice::OFF && !request.has_handler() {
+        if conf.end != choice::OFF && (!request.has_handler() || conf.ends_on_condition) {
             record::of(request).ok_or(ERROR)?;
             access::end(request, conf).or_else(|status| refused(request, conf, "a logout", status))?;
         }

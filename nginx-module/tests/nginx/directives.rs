@@ -57,6 +57,7 @@ fn every_mistake_is_refused_with_what_is_wrong_and_where() {
             "server { location / { curfew_start $upstream_cookie_connect.sid; } }",
             "nginx reads \"$upstream_cookie_connect\" here",
         ),
+        ("server { location / { curfew_binding $http_x-device; } }", "nginx reads \"$http_x\" here"),
         ("curfew_unknown maybe;", "invalid value \"maybe\""),
         ("curfew_log_level loud;", "there are off, error, warn, notice, info"),
         ("curfew_log_level info; curfew_log_level off;", "\"curfew_log_level\" directive is duplicate"),
