@@ -4,6 +4,7 @@
 #include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <time.h>
 
 enum { OVERLAP_MS = 5000 }; /* how long an id that was replaced still answers, for requests that are on their way */
@@ -137,11 +138,25 @@ static bool clears(struct text value, struct text attributes) {
   return has_age ? is_aged : is_past;
 }
 
-static struct text path_of(struct text attributes) {
-  struct text attribute, name, its, path = {NULL, 0};
-  while (next_part(&attributes, &attribute))
-    if (split(attribute, &name, &its) && text_is(name, "path")) path = its;
-  return path;
+/* Where a cookie belongs: clients have one for each. */
+struct home {
+  struct text domain, path;
+};
+
+static struct home home_of(struct text attributes) {
+  struct text attribute, name, its;
+  struct home home = {{NULL, 0}, {NULL, 0}};
+  while (next_part(&attributes, &attribute)) {
+    if (!split(attribute, &name, &its)) continue;
+    if (text_is(name, "path")) home.path = its;
+    if (text_is(name, "domain")) home.domain = its;
+  }
+  if (home.domain.length > 0 && home.domain.at[0] == '.') home.domain.at++, home.domain.length--;
+  return home;
+}
+
+static bool is_equal(struct text one, struct text other) {
+  return one.length == other.length && (one.length == 0 || strncasecmp(one.at, other.at, one.length) == 0);
 }
 
 enum change { KEPT, CLEARED, SET, ANEW };
@@ -154,9 +169,10 @@ static bool next_change(struct headers *headers, const char *name, struct text *
 }
 
 /* What all Set-Cookie headers of a response together do to a cookie: a value counts before a clearing, and of several
- * values the last one. If one of the same path is cleared as well, it is another session's. */
+ * values the last one. If one of the same domain and path is cleared as well, it is another session's. */
 static enum change change_of(struct headers headers, const char *name, struct text *value) {
-  struct text its, attributes, path = {NULL, 0};
+  struct text its, attributes;
+  struct home home = {{NULL, 0}, {NULL, 0}};
   enum change change = KEPT;
   for (struct headers rest = headers; next_change(&rest, name, &its, &attributes);) {
     if (clears(its, attributes)) {
@@ -164,15 +180,13 @@ static enum change change_of(struct headers headers, const char *name, struct te
       continue;
     }
     *value = its;
-    path = path_of(attributes);
+    home = home_of(attributes);
     change = SET;
   }
   if (change != SET) return change;
   for (struct headers rest = headers; next_change(&rest, name, &its, &attributes);) {
-    struct text other = path_of(attributes);
-    if (clears(its, attributes) && other.length == path.length &&
-        (path.length == 0 || memcmp(other.at, path.at, path.length) == 0))
-      change = ANEW;
+    struct home other = home_of(attributes);
+    if (clears(its, attributes) && is_equal(other.domain, home.domain) && is_equal(other.path, home.path)) change = ANEW;
   }
   return change;
 }
@@ -220,22 +234,29 @@ static curfew_status begin(const struct place *place, const curfew_key *key, cur
   return curfew_start(place->table, key, &start, place->now, NULL);
 }
 
+/* Whether an id is the one that the client came with. */
+static bool is_clients(const struct place *place, const struct session *session, struct text id) {
+  curfew_key key;
+  return session->has_id && curfew_derive_key(place->table, (const uint8_t *)id.at, id.length, &key) == CURFEW_OK &&
+         is_same(&key, &session->id);
+}
+
 /* The application has issued an id: a session goes on under it, unless it is somebody else's. */
 static curfew_status take_id(const struct place *place, struct session *session, struct text id, curfew_subject subject,
                              bool has_failed) {
   curfew_key key;
   curfew_status status = curfew_derive_key(place->table, (const uint8_t *)id.at, id.length, &key);
   if (status != CURFEW_OK) return status;
-  bool is_clients = session->has_id && is_same(&key, &session->id);
+  bool is_its = is_clients(place, session, id);
   if (session->is_live && (subject == 0 || is_of(place, &session->watch.key, subject))) {
-    if (is_clients || is_same(&key, &session->watch.key)) return CURFEW_OK; /* not a new one */
+    if (is_its || is_same(&key, &session->watch.key)) return CURFEW_OK; /* not a new one */
     status = curfew_rotate(place->table, &session->watch.key, &key, OVERLAP_MS, place->now, NULL);
   } else {
     /* If somebody ended it a moment ago, no other one takes its place. */
     if (session->is_live) status = end(place, session);
     if (status != CURFEW_OK || has_failed) return status;
     /* Whoever gave the client its id may know it. */
-    status = is_clients ? CURFEW_KEY_TAKEN : begin(place, &key, subject);
+    status = is_its ? CURFEW_KEY_TAKEN : begin(place, &key, subject);
   }
   if (status != CURFEW_OK) return status;
   session->watch = curfew_watch_init(key, 0);
@@ -254,6 +275,8 @@ curfew_status take_cookies(const struct place *place, struct session *session, s
   curfew_status status = CURFEW_OK;
   if (session->is_live) status = curfew_peek_watched(place->table, &session->watch, place->now, &verdict);
   if (status != CURFEW_OK) return status;
+  /* Nothing is taken away where the same is given again. */
+  if (change == ANEW && is_clients(place, session, id)) change = SET;
   if (session->is_live && change != SET) {
     status = end(place, session);
     if (status == CURFEW_SESSION_ENDED || status == CURFEW_UNKNOWN_SESSION) status = CURFEW_OK;

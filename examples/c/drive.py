@@ -567,6 +567,15 @@ class Cookies(Case):
             self.assertEqual(self.told("/", "sid=; Max-Age=0" + path, f"sid={new}" + path, sid=nick).status, 200)
             self.assertEqual((self.judged(nick), self.judged(new)), (b"no session: logout\n", b"hello"))
 
+    def test_a_cookie_of_another_domain_is_another(self):
+        olga, new = self.login("olga"), secrets.token_hex(16)
+        elsewhere = "sid=; Max-Age=0; Domain=.example.com; Path=/"
+        self.assertEqual(self.told("/", elsewhere, f"sid={olga}; Path=/", sid=olga).status, 200)
+        self.assertEqual(self.told("/", "sid=; Path=/", f"sid={olga}; Path=/", sid=olga).status, 200)
+        self.assertEqual(self.judged(olga), b"hello")
+        self.assertEqual(self.told("/", elsewhere, f"sid={new}; Path=/", sid=olga).status, 200)
+        self.assertEqual((self.judged(olga), self.judged(new)), (b"hello", b"hello"))  # for the overlap
+
     def test_a_login_that_fails_begins_nothing(self):
         ids = [secrets.token_hex(16) for _ in range(5)]
         for sid, status in zip(ids, (400, 401, 403, 503)):

@@ -75,6 +75,7 @@ type judgement struct {
 	hasKey     bool
 	isActivity bool
 	stepsUp    bool
+	several    []Key // of the cookies that were there, when there were too many
 	table      *Table
 	stream     *stream // nil if it is not watched
 }
@@ -224,6 +225,19 @@ func (o Options) id(r *http.Request) (string, bool) {
 	return id, found == all && found < 2
 }
 
+// No user has more.
+const mostIDs = 16
+
+// The keys of all that net/http finds.
+func (o Options) keysOf(r *http.Request) (keys []Key) {
+	for _, cookie := range r.Cookies() {
+		if key, err := o.Table.Key(cookie.Value); err == nil && cookie.Name == o.Cookie && len(keys) < mostIDs {
+			keys = append(keys, key)
+		}
+	}
+	return keys
+}
+
 // Takes the cookie out of a request.
 func (o Options) forget(r *http.Request) {
 	if o.ID != nil || len(r.Header["Cookie"]) == 0 {
@@ -257,6 +271,7 @@ func (o Options) judge(r *http.Request) (judged judgement, status int) {
 	}
 	id, isOne := o.id(r)
 	if !isOne {
+		judged.several = o.keysOf(r)
 		return judged, http.StatusBadRequest
 	}
 	if id == "" {

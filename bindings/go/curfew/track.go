@@ -3,6 +3,7 @@ package curfew
 import (
 	"errors"
 	"net/http"
+	"strings"
 	"time"
 )
 
@@ -14,7 +15,9 @@ import (
 //   - A new one where there is a session is its new id, unless the header names another subject than the session has:
 //     then somebody has logged in, that session ends, and one of that subject begins.
 //   - A cookie that is cleared (empty, or over by Max-Age or Expires) ends the session, also in its grace. If the same
-//     response sets one with the same Path, another session may begin with it.
+//     response sets a new one with the same Domain and Path, another session may begin with it.
+//   - With an answer to [Options.StepUp] a session may get a new id or end, and none begins: that would be without the
+//     proof.
 //
 // Of several cookies of the name in one response the last that is not cleared counts. If there can be no session (the
 // subject has enough, the id has ended or is the one that the client came with and was not let through with, or it stays
@@ -25,6 +28,7 @@ func TrackCookies(options Options) func(*http.Response) error {
 		subject := response.Header.Get(options.SubjectHeader)
 		response.Header.Del(options.SubjectHeader)
 		id, isCleared := options.issued(response)
+		isCleared = isCleared && !isOfClient(response.Request, options.Table, id)
 		if isCleared {
 			if err := logOut(response.Request); err != nil {
 				return err
@@ -39,23 +43,42 @@ func TrackCookies(options Options) func(*http.Response) error {
 
 // The id that a response sets, and whether it takes one away.
 func (o Options) issued(response *http.Response) (id string, isCleared bool) {
-	var path string
+	var place string
 	cleared := map[string]bool{}
 	for _, cookie := range response.Cookies() {
 		isOver := cookie.MaxAge < 0 || cookie.MaxAge == 0 && !cookie.Expires.IsZero() && !cookie.Expires.After(time.Now())
+		// Clients have a cookie for each.
+		its := strings.ToLower(strings.TrimPrefix(cookie.Domain, ".")) + " " + cookie.Path
 		switch {
 		case cookie.Name != o.Cookie:
 		case cookie.Value == "" || isOver:
-			cleared[cookie.Path] = true
+			cleared[its] = true
 		default:
-			id, path = cookie.Value, cookie.Path
+			id, place = cookie.Value, its
 		}
 	}
-	return id, cleared[path] || id == "" && len(cleared) > 0
+	return id, cleared[place] || id == "" && len(cleared) > 0
+}
+
+// Whether an id is the one that the client came with, so that nothing is taken away.
+func isOfClient(request *http.Request, table *Table, id string) bool {
+	judged := judgementOf(request.Context())
+	key, err := table.Key(id)
+	return id != "" && err == nil && judged.hasKey && key == judged.key
 }
 
 func logOut(request *http.Request) error {
 	judged := judgementOf(request.Context())
+	// A cookie that somebody has planted beside the user's own does not keep him from it.
+	for _, key := range judged.several {
+		verdict, err := judged.table.Peek(key, judged.binding, Now)
+		if err == nil && (verdict.State == Active || verdict.State == Grace) {
+			err = judged.table.End(key, Logout, Now)
+		}
+		if err != nil && !errors.Is(err, ErrSessionEnded) {
+			return err
+		}
+	}
 	if !judged.isAlive() {
 		return nil
 	}
@@ -94,10 +117,17 @@ func (o Options) track(response *http.Response, id, subject string, isLoggedOut 
 			return err
 		}
 	}
+	if judged.stepsUp {
+		return nil
+	}
 	if response.StatusCode >= 400 || o.Begins != nil && !o.Begins(response) {
 		return nil
 	}
-	if judged.hasKey && key == judged.key {
+	cameWith := judged.hasKey && key == judged.key
+	for _, other := range judged.several {
+		cameWith = cameWith || key == other
+	}
+	if cameWith {
 		return &Error{Op: "track cookies", Status: ErrKeyTaken, Message: "the id is the one that the client came with, " +
 			"and is no session of whom it was issued to: an application must issue a new one"}
 	}

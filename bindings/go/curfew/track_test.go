@@ -260,8 +260,49 @@ func TestWhoStepsUpKeepsTheCookieAndItsGrace(t *testing.T) {
 	// A new id is no proof.
 	s.want(200, "/step-up?set=B", "A")
 	s.want(401, "/", "B")
+	s.want(200, "/step-up?set=X&user=alice", "B")
+	s.want(401, "/", "X")
 	check(t, s.table.Reauthenticate(must[curfew.Key](t)(s.table.Key("B")), time.Time{}, curfew.Now))
 	s.want(200, "/", "B")
+}
+
+func TestWhoIsLoggedOutAndInBySteppingUpHasProvedNothing(t *testing.T) {
+	s := track(t, func(o *curfew.Options) {
+		o.IsPublic = func(r *http.Request) bool { return r.URL.Path != "/" }
+		o.StepUp = func(r *http.Request) bool { return r.URL.Path == "/step-up" }
+		policy := curfew.Policy{Idle: 20 * time.Millisecond, Grace: time.Hour}
+		o.Policy = must[curfew.PolicyID](t)(o.Table.SetPolicy("short", policy, curfew.Now))
+	})
+	s.want(200, "/login?set=A", "")
+	for touch(t, s.table, must[curfew.Key](t)(s.table.Key("A")), curfew.Now).State != curfew.Grace {
+		time.Sleep(30 * time.Millisecond)
+	}
+	s.want(200, "/step-up?set=&set=B", "A")
+	s.want(401, "/", "B")
+}
+
+func TestACookieOfAnotherDomainIsAnother(t *testing.T) {
+	s := track(t, nil)
+	s.want(200, "/login?set=A", "")
+	elsewhere := url.QueryEscape("; Max-Age=0; Domain=.example.com; Path=/")
+	s.want(200, "/?set="+elsewhere+"&set="+url.QueryEscape("A; Path=/"), "A")
+	s.want(200, "/?set="+elsewhere+"&set="+url.QueryEscape("B; Path=/"), "A")
+	// Nothing is taken away where the same is given again.
+	s.want(200, "/?set="+url.QueryEscape("; Path=/")+"&set="+url.QueryEscape("B; Path=/"), "B")
+	s.want(200, "/", "B")
+	if stats := must[curfew.Stats](t)(s.table.Stats()); stats.Started != 1 || stats.Rotated != 1 {
+		t.Fatalf("%+v", stats)
+	}
+}
+
+func TestAPlantedCookieDoesNotKeepAnybodyFromLoggingOut(t *testing.T) {
+	s := track(t, func(o *curfew.Options) {
+		o.IsPublic = func(r *http.Request) bool { return r.URL.Path != "/" }
+	})
+	s.want(200, "/login?set=A", "")
+	s.want(200, "/logout?set=", "planted; sid=A")
+	s.want(401, "/", "A")
+	s.want(502, "/login?set=X", "X; sid=Y")
 }
 
 func TestWhoHasTwoCookiesMayComeToTheLoginWithoutThem(t *testing.T) {
