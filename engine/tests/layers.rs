@@ -31,7 +31,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         "shard",
         &[
             "atomic", "cause", "events", "index", "key", "layout", "lock", "policies", "policy", "record", "region",
-            "state", "subjects", "time", "wheel",
+            "shard", "state", "subjects", "time", "wheel",
         ],
     ),
     ("backing", &["atomic", "error", "key", "layout", "moment", "moving", "owner", "region"]),
