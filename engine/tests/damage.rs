@@ -441,3 +441,14 @@ fn a_repair_brings_a_timer_whose_clock_is_ahead_back_to_what_the_records_know() 
     while table.advance(after(6), 1000).more {}
     assert_eq!((table.check(), table.stats().used), (Ok(()), 0));
 }
+
+#[test]
+fn a_region_that_has_moved_to_where_nothing_is_is_refused_by_that() {
+    let (_directory, path) = new_path();
+    drop(Table::create(&path, &Config::new(5)).unwrap());
+    let mut bytes = std::fs::read(&path).unwrap();
+    // The word of the header that says so, which its checksum does not cover, and a place far behind the end.
+    bytes[56 * 8..57 * 8].copy_from_slice(&u64::to_le_bytes(1 << 40 | 3));
+    let refused = Table::from_bytes(&bytes).unwrap_err().to_string();
+    assert!(refused.contains("where it has moved to"), "{refused}");
+}

@@ -38,7 +38,8 @@ fuzz_target!(|data: &[u8]| {
     let bytes = &mut Bytes::new(data);
     let base = &BASES[bytes.index(BASES.len())];
     let region = damage(base, bytes);
-    let table = Table::from_bytes(&region).expect("the header is whole");
+    // Where a region has moved to stands behind the header's checksum.
+    let Ok(table) = Table::from_bytes(&region) else { return };
     let _ = table.check();
     if bytes.below(3) == 0 {
         table.repair();

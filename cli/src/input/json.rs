@@ -92,7 +92,7 @@ impl LineParser for Json {
                 time::guess(text).inspect(|_| self.zoneless |= time::lacks_zone(text))
             }
             Value::Int(value) => time::integer(value),
-            Value::Big(value) => i64::try_from(value).ok().and_then(time::integer),
+            Value::Big(value) => i64::try_from(value).map_or_else(|_| time::float(value as f64), time::integer),
             Value::Float(value) => time::float(value),
         });
         let Some(time_ms) = time else { return What::Unparsed };

@@ -409,6 +409,13 @@ fn a_json_key_may_come_late() {
 }
 
 #[test]
+fn a_time_in_json_may_be_any_whole_number_that_it_may_be_as_text() {
+    let text = "{\"ts\":17154720171715472017,\"sid\":\"a\"}\n{\"ts\":\"17154720171715472017\",\"sid\":\"a\"}\n";
+    let lines = read_text(text, |options| options.key = Some("sid".into())).unwrap();
+    assert_eq!(lines, ["0:1 a@17154720171715", "0:2 a@17154720171715"]);
+}
+
+#[test]
 fn an_empty_log_of_a_named_format_has_no_lines() {
     for format in [FormatChoice::Clf, FormatChoice::Json] {
         assert!(read_text("\n", |options| options.format = format).unwrap().is_empty());

@@ -11,7 +11,8 @@ use crate::region::Region;
 pub(crate) fn copy_of(all: &[u8]) -> Result<Region, OpenError> {
     let mut from = 0;
     for _ in 0..=moving::MOST {
-        let region = copy_of_one(all.get(from as usize..).unwrap_or_default())?;
+        let rest = all.get(from as usize..).filter(|rest| from == 0 || !rest.is_empty());
+        let region = copy_of_one(rest.ok_or(OpenError::Header { what: "where it has moved to" })?)?;
         match moving::target(region.get(header::MOVE), from) {
             Some(to) => from = to,
             None => {
