@@ -3,7 +3,7 @@
 //! The application does not know that its session is over here. Handed the cookie of one that is, it would
 //! take the user for logged in, and might give out a new id, with which the session would go on.
 
-use curfew_engine::{GraceMode, Verdict};
+use curfew_engine::Verdict;
 
 use crate::access::Shown;
 use crate::ambiguity;
@@ -31,12 +31,8 @@ fn goes_on(request: Request<'_>, conf: &LocConf) -> bool {
     match Shown::read(request, conf, conf.id) {
         Ok(shown) if shown.token.is_some_and(|token| token <= shown.now) => false,
         Ok(shown) => match shown.peek() {
-            Verdict::Active(_) => true,
-            Verdict::Grace(left) => {
-                shown.table.policy(left.policy()).is_some_and(|policy| policy.grace_mode == GraceMode::Resume)
-            }
             Verdict::Unknown => conf.unknown == choice::PASS,
-            Verdict::Ended(_) | Verdict::Mismatch(_) => false,
+            verdict => verdict.passes(),
         },
         Err(Status::Error) => conf.on_error == choice::PASS,
         Err(_) => false,

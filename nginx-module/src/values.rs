@@ -110,7 +110,7 @@ fn find<'t>(place: Place, pair: &'t [u8], name: &[u8], is_first: bool) -> Found<
         ([b'=', value @ ..], _) => Found::Value(value),
         // A name of PHP's for one of several values.
         ([b'[', ..] | [b'%', b'5', b'B' | b'b', ..], Place::Arguments) => Found::Value(rest),
-        ([] | [b';' | b'&', ..], _) if is_first => Found::Alone,
+        ([], _) | ([b';', ..], _) | ([b'&', ..], Place::Arguments) if is_first => Found::Alone,
         _ => Found::Nothing,
     }
 }

@@ -72,6 +72,7 @@ fn what_only_looks_like_it_is_not_taken_for_it() {
         "x=1 sid y=2",
         "cols=name,sid,date",
         "x=1, sid",
+        "sid&x=1",
         "",
     ] {
         assert_eq!(cookies(header.as_bytes(), "sid"), [b""; 0], "{header}");
@@ -102,6 +103,7 @@ fn an_argument_is_found_however_it_is_written() {
         ("+sid=A&%20sid=B", vec!["A", "B"]),
         ("sid[]=A&sid%5b%5d=B", vec!["[]=A", "%5b%5d=B"]),
         ("sid&x=1", vec![""]),
+        ("sid;x=1", vec![""]),
         ("xsid=A&sidx=B&x=sid=C", vec![]),
     ] {
         assert_eq!(arguments(text, "sid"), expected, "{text}");

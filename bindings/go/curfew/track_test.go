@@ -238,7 +238,8 @@ func TestALogoutInGraceEndsTheSessionAndOnesThatAreSomebodyElsesDoNot(t *testing
 	}
 }
 
-func TestWhoStepsUpKeepsTheCookieAndItsGrace(t *testing.T) {
+// A site whose session A waits for proof of presence.
+func inGrace(t *testing.T) tracked {
 	s := track(t, func(o *curfew.Options) {
 		o.IsPublic = func(r *http.Request) bool { return r.URL.Path != "/" }
 		o.StepUp = func(r *http.Request) bool { return r.URL.Path == "/step-up" }
@@ -246,12 +247,14 @@ func TestWhoStepsUpKeepsTheCookieAndItsGrace(t *testing.T) {
 		o.Policy = must[curfew.PolicyID](t)(o.Table.SetPolicy("short", policy, curfew.Now))
 	})
 	s.want(200, "/login?set=A", "")
-	for {
-		if status, _ := s.ask("/", "A"); status == 401 {
-			break
-		}
+	for touch(t, s.table, must[curfew.Key](t)(s.table.Key("A")), curfew.Now).State != curfew.Grace {
 		time.Sleep(30 * time.Millisecond)
 	}
+	return s
+}
+
+func TestWhoStepsUpKeepsTheCookieAndItsGrace(t *testing.T) {
+	s := inGrace(t)
 	for path, want := range map[string]string{"/step-up": "sid=A", "/login": ""} {
 		if status, cookies := s.ask(path, "A"); status != 200 || cookies != want {
 			t.Errorf("%s: %d %q", path, status, cookies)
@@ -267,16 +270,7 @@ func TestWhoStepsUpKeepsTheCookieAndItsGrace(t *testing.T) {
 }
 
 func TestWhoIsLoggedOutAndInBySteppingUpHasProvedNothing(t *testing.T) {
-	s := track(t, func(o *curfew.Options) {
-		o.IsPublic = func(r *http.Request) bool { return r.URL.Path != "/" }
-		o.StepUp = func(r *http.Request) bool { return r.URL.Path == "/step-up" }
-		policy := curfew.Policy{Idle: 20 * time.Millisecond, Grace: time.Hour}
-		o.Policy = must[curfew.PolicyID](t)(o.Table.SetPolicy("short", policy, curfew.Now))
-	})
-	s.want(200, "/login?set=A", "")
-	for touch(t, s.table, must[curfew.Key](t)(s.table.Key("A")), curfew.Now).State != curfew.Grace {
-		time.Sleep(30 * time.Millisecond)
-	}
+	s := inGrace(t)
 	s.want(200, "/step-up?set=&set=B", "A")
 	s.want(401, "/", "B")
 }
