@@ -11,8 +11,7 @@ use crate::region::Region;
 pub(crate) fn copy_of(all: &[u8]) -> Result<Region, OpenError> {
     let mut from = 0;
     for _ in 0..=moving::MOST {
-        let rest = all.get(from as usize..).filter(|rest| from == 0 || !rest.is_empty());
-        let region = copy_of_one(rest.ok_or(OpenError::Header { what: "where it has moved to" })?)?;
+        let region = copy_of_one(all.get(from as usize..).unwrap_or_default(), from)?;
         match moving::target(region.get(header::MOVE), from) {
             Some(to) => from = to,
             None => {
@@ -25,8 +24,8 @@ pub(crate) fn copy_of(all: &[u8]) -> Result<Region, OpenError> {
     Err(OpenError::Header { what: "where it has moved to" })
 }
 
-fn copy_of_one(bytes: &[u8]) -> Result<Region, OpenError> {
-    check_length(bytes.len() as u64)?;
+fn copy_of_one(bytes: &[u8], from: u64) -> Result<Region, OpenError> {
+    check_length(bytes.len() as u64, from)?;
     let words = || bytes.chunks_exact(8).map(|word| u64::from_le_bytes(*word.first_chunk().expect("eight bytes")));
     let layout = check_header(|at| words().nth(at).unwrap_or(0))?;
     if !may_be_long(bytes.len() as u64, layout.bytes() as u64) {
@@ -45,10 +44,11 @@ pub(super) fn may_be_long(bytes: u64, expected: u64) -> bool {
     bytes == expected || bytes > expected.next_multiple_of(moving::PLACE)
 }
 
-/// A region has a header at least.
-pub(super) fn check_length(bytes: u64) -> Result<(), OpenError> {
+/// A region has a header at least, also one that begins at `from`, to where another has moved.
+pub(super) fn check_length(bytes: u64, from: u64) -> Result<(), OpenError> {
     match bytes {
-        0 => Err(OpenError::Unfinished),
+        0 if from == 0 => Err(OpenError::Unfinished),
+        0 => Err(OpenError::Header { what: "where it has moved to" }),
         _ if bytes < (HEADER * 8) as u64 => Err(OpenError::Length { bytes, expected: (HEADER * 8) as u64 }),
         _ => Ok(()),
     }

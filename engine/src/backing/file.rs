@@ -277,7 +277,7 @@ enum ReadLayout {
 fn read_layout(file: &File, from: u64) -> Result<Layout, ReadLayout> {
     use std::os::unix::fs::FileExt;
     let bytes = file.metadata().map_err(ReadLayout::Io)?.len().saturating_sub(from);
-    check_length(bytes).map_err(ReadLayout::Refused)?;
+    check_length(bytes, from).map_err(ReadLayout::Refused)?;
     let mut head = [0; (header::SUM + 1) * 8];
     file.read_exact_at(&mut head, from).map_err(ReadLayout::Io)?;
     let word = |at: usize| head[at * 8..at * 8 + 8].iter().rev().fold(0, |all, byte| all << 8 | u64::from(*byte));
