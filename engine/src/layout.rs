@@ -15,7 +15,7 @@
 /// First word of every region.
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"curfew\x01\n");
 /// Raised whenever the meaning of any word changes.
-pub(crate) const VERSION: u64 = 5;
+pub(crate) const VERSION: u64 = 6;
 /// Words of a cache line.
 pub(crate) const LINE: usize = 8;
 /// Records of one group of the index.

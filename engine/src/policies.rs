@@ -59,6 +59,12 @@ impl Head {
         self.0 & 0xff == 1
     }
 
+    /// Whether it exists and nothing older is remembered.
+    #[inline(always)]
+    fn is_only(self) -> bool {
+        self.0 as u16 == 1
+    }
+
     fn older(self) -> usize {
         (self.0 >> 8 & 0xff) as usize % VERSIONS
     }
@@ -131,7 +137,7 @@ impl Region {
     fn only<const WORDS: usize, T>(&self, id: u8, read: impl FnOnce([u64; WORDS]) -> T) -> Option<T> {
         let words = self.policy_words(usize::from(id))?;
         let head = Head(words[0].load(Ordering::Acquire));
-        if !head.exists() || head.older() != 0 {
+        if !head.is_only() {
             return None;
         }
         let version = LINE + head.sequence() as usize % VERSIONS * LINE;

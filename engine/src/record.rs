@@ -226,17 +226,22 @@ impl View {
 #[derive(Clone, Copy)]
 pub(crate) struct Held<'a> {
     words: &'a Line,
-    slot: usize,
     pub(crate) control: Control,
 }
 
 impl<'a> Held<'a> {
     /// A record and its control word, if it is of `key`.
     #[inline(always)]
-    pub(crate) fn of(words: &'a Line, slot: usize, key: Key) -> Option<Held<'a>> {
+    pub(crate) fn of(words: &'a Line, key: Key) -> Option<Held<'a>> {
         let control = Control(words[at::CONTROL].load(Ordering::Acquire));
         let get = |field: usize| words[field].load(Ordering::Relaxed);
-        (get(at::KEY) == key.0[0] && get(at::KEY + 1) == key.0[1]).then_some(Held { words, slot, control })
+        (get(at::KEY) == key.0[0] && get(at::KEY + 1) == key.0[1]).then_some(Held { words, control })
+    }
+
+    /// The last activity.
+    #[inline(always)]
+    pub(crate) fn last(&self) -> Tick {
+        Tick::from_word(self.words[at::LAST].load(Ordering::Relaxed))
     }
 
     /// Whether nothing has ended the session that was seen alive with this control word. Asked after
@@ -250,7 +255,54 @@ impl<'a> Held<'a> {
     }
 }
 
-/// What a touch needs of a live session.
+/// What a touch that is to move the last activity needs of a session.
+#[derive(Clone, Copy)]
+pub(crate) struct Seen<'a> {
+    line: &'a Line,
+    pub(crate) control: Control,
+    last: u64,
+    start: u64,
+    limit: u64,
+    binding: u64,
+}
+
+impl<'a> Seen<'a> {
+    /// Reads a record if it is of `key`.
+    ///
+    /// `last` is read first, and it is exchanged last ([`Region::move_seen`]). A new session's `last` is
+    /// written when its other words are there, and before the first of those the word that was there is
+    /// replaced; so if the exchange succeeds all that was read between is of the session that `last` is of.
+    /// `limit` is read after the others, for the reasons that [`Region::glance`] has.
+    #[inline(always)]
+    pub(crate) fn of(line: &'a Line, key: Key) -> Option<Seen<'a>> {
+        let get = |field: usize| line[field].load(Ordering::Relaxed);
+        let last = line[at::LAST].load(Ordering::Acquire);
+        if get(at::KEY) != key.0[0] || get(at::KEY + 1) != key.0[1] {
+            return None;
+        }
+        let (control, start, binding) = (Control(get(at::CONTROL)), get(at::START), get(at::BINDING));
+        fence(Ordering::Acquire);
+        let limit = line[at::LIMIT].load(Ordering::Acquire);
+        Some(Seen { line, control, last, start, limit, binding })
+    }
+
+    /// Its life, if it has one that is seen at `now` later than its last activity, which is not before its
+    /// start; `None` as well when it is frozen.
+    #[inline(always)]
+    pub(crate) fn life_before(&self, now: Tick) -> Option<Words> {
+        let last = self.last & TICK_MASK;
+        // A start that is no time is later than every time.
+        let is_so = self.last & FROZEN == 0 && last < now.as_millis() && self.start <= last;
+        is_so.then_some(Words { start: self.start, last, token: self.limit })
+    }
+
+    #[inline(always)]
+    pub(crate) fn binding(&self) -> Binding {
+        Binding(self.binding)
+    }
+}
+
+/// What a look needs of a live session.
 #[derive(Clone, Copy)]
 pub(crate) struct Glance<'a> {
     pub(crate) held: Held<'a>,
@@ -276,11 +328,6 @@ impl Glance<'_> {
     #[inline(always)]
     pub(crate) fn binding(&self) -> Binding {
         Binding(self.binding)
-    }
-
-    #[inline(always)]
-    pub(crate) fn last(&self) -> Tick {
-        Tick::from_word(self.last)
     }
 }
 
@@ -380,12 +427,6 @@ impl Region {
         None
     }
 
-    /// A record and its control word, if it is of `key`.
-    #[inline(always)]
-    pub(crate) fn held(&self, slot: usize, key: Key) -> Option<Held<'_>> {
-        Held::of(self.record(slot)?, slot, key)
-    }
-
     /// Reads what a touch needs of a session; `None` of a record that holds none, and when it changes
     /// hands meanwhile: then [`Region::view`] tells.
     ///
@@ -409,13 +450,14 @@ impl Region {
         })
     }
 
-    /// Moves the last activity of the session that a glance saw alive forward to `now`, which is later;
-    /// false when something came in between.
+    /// Moves the last activity of a session that was [`Seen`] alive forward to `now`, which is later; false
+    /// when something came in between, and then what was seen is worth nothing.
     #[inline(always)]
-    pub(crate) fn move_last_once(&self, glance: &Glance, now: Tick) -> bool {
-        let Held { words, slot, .. } = glance.held;
-        let moved = glance.tag() | now.as_millis();
-        self.exchange_in(&words[at::LAST], self.field(slot, at::LAST), glance.last, moved).is_ok()
+    pub(crate) fn move_seen(&self, seen: &Seen, now: Tick) -> bool {
+        // By as much as it is later: what else is in the word stays.
+        let moved = seen.last.wrapping_add(now.as_millis().wrapping_sub(seen.last & TICK_MASK));
+        let word = &seen.line[at::LAST];
+        self.exchange_in(word, self.at(word), seen.last, moved).is_ok()
     }
 
     /// A record by a number that came out of the region.
@@ -451,7 +493,7 @@ impl Region {
     /// [`Held::goes_on`] of the session that was seen alive in `slot` with `control`.
     #[inline]
     pub(crate) fn goes_on(&self, slot: usize, control: Control) -> bool {
-        self.record(slot).is_some_and(|words| Held { words, slot, control }.goes_on())
+        self.record(slot).is_some_and(|words| Held { words, control }.goes_on())
     }
 
     /// Stops all touches of the session that `view` saw; false when one came first, and the caller
@@ -474,16 +516,20 @@ impl Region {
     }
 
     fn fill(&self, slot: usize, control: Control, birth: &Birth, limit: u64, binding: u64) {
-        // Pairs with the fence of `view`: who sees one of the words below sees that the record was
-        // freed, or is of this session.
+        let last = tag(control) << TICK_BITS | birth.last.as_millis();
+        // Who sees this sees that the record was freed.
+        self.replace(self.field(slot, at::LAST), last | FROZEN);
+        // Pairs with the fences of readers: who sees one of the words below sees that, too, and no longer
+        // exchanges the `last` that was there before.
         fence(Ordering::Release);
         self.set(self.field(slot, at::KEY), birth.key.0[0]);
         self.set(self.field(slot, at::KEY + 1), birth.key.0[1]);
-        self.replace(self.field(slot, at::LAST), tag(control) << TICK_BITS | birth.last.as_millis());
         self.set(self.field(slot, at::START), birth.start.as_millis());
         self.set(self.field(slot, at::LIMIT), limit);
         self.set(self.field(slot, at::BINDING), binding);
         self.set(self.field(slot, at::SUBJECT), birth.subject.0);
+        // Nobody exchanges a frozen one. Release: who sees it sees all of the above.
+        self.publish(self.field(slot, at::LAST), last);
         self.set_control(slot, control);
     }
 

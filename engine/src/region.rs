@@ -93,6 +93,8 @@ impl Parts {
         assert!(layout.at_records + all_slots * LINE <= layout.words);
         // For `Home`.
         assert!(all_groups < 1 << 32 && all_groups * GROUP == all_slots);
+        // For `places_of`.
+        assert!(start.wrapping_add(layout.at_groups).addr().is_multiple_of(16));
         Parts {
             policies: start.wrapping_add(layout.at_policies).cast(),
             groups: start.wrapping_add(layout.at_groups).cast(),
@@ -151,6 +153,12 @@ impl Region {
     #[inline]
     fn word(&self, at: usize) -> &Word {
         &self.words()[at]
+    }
+
+    /// The number of one of the region's words.
+    #[inline(always)]
+    pub(crate) fn at(&self, word: &Word) -> usize {
+        (std::ptr::from_ref(word).addr() - self.words().as_ptr().addr()) / size_of::<Word>()
     }
 
     /// The line of a record; `None` when there is none of this number.
@@ -242,7 +250,7 @@ impl Region {
         word.compare_exchange(from, to, Ordering::Release, Ordering::Acquire)
     }
 
-    /// Stores a word that others exchange without a lock, so that no exchange they have begun succeeds.
+    /// Publishes a word that others exchange without a lock, so that no exchange they have begun succeeds.
     ///
     /// Under loom it is an exchange itself. Nothing comes between the store that an exchange has read and its own,
     /// so this store comes after both; loom does not know the second part, and would let readers find that of the
@@ -250,9 +258,9 @@ impl Region {
     #[inline]
     pub(crate) fn replace(&self, at: usize, value: u64) {
         #[cfg(not(loom))]
-        self.set(at, value);
+        self.publish(at, value);
         #[cfg(loom)]
-        self.word(at).swap(value, Ordering::Relaxed);
+        self.word(at).swap(value, Ordering::Release);
     }
 
     /// Sets bits of a word that others change without a lock, after everything that was written
@@ -345,12 +353,10 @@ impl<'a> Home<'a> {
         region.map[region.layout.at_groups + self.group * 2..].first_chunk().expect("a group that there is")
     }
 
-    /// The first place with a tag: with that of the digest nearly always the one that is looked for.
+    /// The first place with the tag of a digest: nearly always the one that is looked for.
     #[inline(always)]
-    pub(crate) fn first(self, tag: u8) -> Option<First<'a>> {
-        let [low, high] = self.words();
-        let places = places(low.load(Ordering::Acquire), high.load(Ordering::Acquire), tag);
-        Some(First { home: self, places: NonZeroU32::new(places)? })
+    pub(crate) fn first(self, hash: u64) -> Option<First<'a>> {
+        Some(First { home: self, places: NonZeroU32::new(places_of(self.words(), hash))? })
     }
 
     /// The records of the group.
@@ -432,6 +438,44 @@ fn prefetch<T>(address: *const T) {
     let _ = address;
 }
 
+/// The tag of a digest: its low byte, which nothing else is made from; never zero.
+#[inline]
+pub(crate) fn tag(hash: u64) -> u8 {
+    (hash as u8).max(1)
+}
+
+/// A bit for each place of a group in the region that has the tag of a digest, as [`places`] says of its words,
+/// which are loaded with acquire.
+///
+/// LLVM loads each of two atomic words into a register of its own and moves them from there, and makes the tag
+/// in one more. Registers are what the processor has too few of while it waits for a record and would begin
+/// with the next touch.
+#[inline(always)]
+fn places_of(group: &[Word; 2], hash: u64) -> u32 {
+    #[cfg(all(target_arch = "x86_64", not(loom), not(miri)))]
+    {
+        use std::arch::asm;
+        use std::arch::x86_64::{_mm_movemask_epi8, _mm_set1_epi8};
+        // SAFETY: every x86-64 processor has SSE2, which is all that these need. What is read is the two words
+        // of a reference, at a multiple of 16 (asserted in `Parts::of`), at once or one after the other: two
+        // atomic loads. No load of such a processor overtakes another, and the compiler takes this for
+        // something that may read and write any memory, so nothing that follows is done before.
+        unsafe {
+            let mut same = _mm_set1_epi8(hash as i8);
+            // The first makes the tag of the byte, as `tag` does.
+            asm!("pmaxub {same}, {ones}", "pcmpeqb {same}, [{group}]", same = inout(xmm_reg) same,
+                ones = in(xmm_reg) _mm_set1_epi8(1), group = in(reg) group.as_ptr(), options(nostack, preserves_flags));
+            // The last byte is the counter.
+            _mm_movemask_epi8(same) as u32 & ((1 << GROUP) - 1)
+        }
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(loom), not(miri))))]
+    {
+        let [low, high] = group;
+        places(low.load(Ordering::Acquire), high.load(Ordering::Acquire), tag(hash))
+    }
+}
+
 /// A bit for each place of a group whose tag is `tag`. One number for both words: a branch on which of
 /// them has it would be guessed wrong half of the time, and that only after the line has come, so that the
 /// processor could not begin with the next touch meanwhile.
@@ -489,6 +533,21 @@ mod tests {
             assert_eq!(places(group as u64, (group >> 64) as u64, 0x5a), expected);
         }
         assert_eq!(places(0x5a00_5a5a_005a_0000, 0xff5a_0000_0000_5a5a, 0x5a), 0b0100_0011_1011_0100);
+    }
+
+    #[cfg(not(loom))]
+    #[test]
+    fn a_group_in_the_region_is_searched_for_the_tag_of_a_digest_as_its_words_are() {
+        #[repr(align(16))]
+        struct Aligned([Word; 2]);
+        let words = [0, u64::MAX, 0x0001_0080_7f00_ff01, 0x0102_0304_0506_0708, 0x8000_0000_0000_0001];
+        for (low, high) in words.iter().flat_map(|low| words.map(|high| (*low, high))) {
+            let group = Aligned([Word::new(low), Word::new(high)]);
+            for hash in (0..=255).map(|byte| 0xdead_beef_ffff_0100 | byte) {
+                let expected = places(low, high, tag(hash));
+                assert_eq!(places_of(&group.0, hash), expected, "{low:x} {high:x} {hash:x}");
+            }
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! interleaving can be looked at, then through the verbs.
 
 use super::*;
-use crate::record::{Birth, Kind, Moved, View};
+use crate::record::{Birth, Held, Kind, Moved, Seen, View};
 use crate::region::Region;
 use crate::table::touch::Located;
 use crate::{Cause, End};
@@ -60,10 +60,35 @@ fn a_glance_is_of_one_session() {
                 table.region.begin(0, &birth(2));
             },
             |table| {
-                let held = table.region.held(0, Key([1, 1]));
+                let held = table.region.record(0).and_then(|line| Held::of(line, Key([1, 1])));
                 let Some(seen) = held.and_then(|held| table.region.glance(held)) else { return };
                 let life = seen.life();
                 assert_eq!((life.start, life.last, life.token, seen.binding()), (1, 1, 1001, Binding(1)));
+            },
+        );
+    });
+}
+
+/// Catches a touch that moves a session's last activity on the words of another. Both have the same key: it
+/// was started again.
+#[test]
+fn what_a_touch_has_seen_is_of_one_session_if_its_exchange_succeeds() {
+    explore(3, || {
+        let (table, _) = table();
+        table.region.begin(0, &birth(1));
+        race(
+            &table,
+            |table| {
+                table.region.free(0);
+                table.region.begin(0, &Birth { key: Key([1, 1]), ..birth(2) });
+            },
+            |table| {
+                let Some(seen) = Seen::of(table.region.record(0).unwrap(), Key([1, 1])) else { return };
+                let Some(life) = seen.life_before(at(500)) else { return };
+                if seen.control.is_session_under_first() && table.region.move_seen(&seen, at(500)) {
+                    let words = (life.start, life.last, life.token, seen.binding());
+                    assert!(words == (1, 1, 1001, Binding(1)) || words == (2, 2, 1002, Binding(2)), "{words:?}");
+                }
             },
         );
     });
@@ -167,10 +192,37 @@ fn what_becomes_of_the_binding_of_an_ended_session_is_not_taken_for_a_binding() 
     });
 }
 
+/// Catches the opposite: nobody passes by presenting that tick.
+#[test]
+fn the_time_until_which_a_record_is_kept_is_not_what_its_session_is_bound_to() {
+    explore(3, || {
+        let (table, _) = table();
+        let policy = Policy::new().idle(ms(10)).retain(Retain::For(ms(1000)));
+        let policy = table.set_policy("kept", &policy, Tick::ZERO).unwrap();
+        table.start(key(1), &Start::under(policy).bound_to(Binding(7)), at(0)).unwrap();
+        let ((), verdict) = race(
+            &table,
+            |table| table.end(key(1), Cause::Logout, at(8)).unwrap(),
+            |table| table.touch(key(1), Binding(1008), at(8)),
+        );
+        assert!(matches!(verdict, Verdict::Mismatch(_) | Verdict::Ended(_)), "{verdict:?}");
+    });
+}
+
 /// Catches a mixture of old and new terms that lets a session live longer than either.
 #[test]
 fn a_touch_against_a_reauthentication_whose_token_expires_sooner() {
-    explore(6, || {
+    against_a_sooner_token(|table| table.touch(key(1), Binding::NONE, at(11)));
+}
+
+/// The same for a peek.
+#[test]
+fn a_peek_against_a_reauthentication_whose_token_expires_sooner() {
+    against_a_sooner_token(|table| table.peek(key(1), Binding::NONE, at(11)));
+}
+
+fn against_a_sooner_token(ask: fn(&Table) -> Verdict) {
+    explore(6, move || {
         let (table, _) = table();
         let policy = Policy::new().lifetime(ms(10)).retain(Retain::UntilHardLimit);
         let policy = table.set_policy("lifetime", &policy, Tick::ZERO).unwrap();
@@ -179,7 +231,7 @@ fn a_touch_against_a_reauthentication_whose_token_expires_sooner() {
             &table,
             |table| table.reauthenticate(key(1), Some(at(10)), at(9)),
             // At 11 the old terms are over (lifetime) and so are the new ones (token).
-            |table| table.touch(key(1), Binding::NONE, at(11)),
+            move |table| ask(table),
         );
         assert!(!is_active(verdict), "{verdict:?} {renewed:?}");
     });

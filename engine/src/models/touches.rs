@@ -120,9 +120,19 @@ fn that_was_held_up(start: fn(&Table, PolicyId) -> Start) {
 /// Catches a touch that sets the last activity back.
 #[test]
 fn of_two_touches_the_later_counts() {
-    explore(6, || {
+    the_later_counts(|_, policy| plain(policy));
+}
+
+/// The same for touches that no glance answers.
+#[test]
+fn of_two_close_looks_the_later_counts() {
+    the_later_counts(|table, _| mismatched(table));
+}
+
+fn the_later_counts(start: fn(&Table, PolicyId) -> Start) {
+    explore(6, move || {
         let (table, policy) = table();
-        table.start(key(1), &Start::under(policy), at(0)).unwrap();
+        table.start(key(1), &start(&table, policy), at(0)).unwrap();
         race(
             &table,
             |table| assert!(is_active(table.touch(key(1), Binding::NONE, at(9)))),

@@ -3,13 +3,13 @@
 use std::hint::cold_path;
 
 use crate::cause::{Cause, End};
-use crate::index::{favourite_place, tag};
+use crate::index::favourite_place;
 use crate::key::{Binding, Key};
 use crate::layout::header;
 use crate::policy::{GraceMode, OnMismatch, Policy};
-use crate::record::{Held, Kind, Moved, View};
-use crate::region::{Line, Region};
-use crate::state::{State, Words, is_active, keep_until};
+use crate::record::{Held, Kind, Moved, Seen, View};
+use crate::region::{First, Line, Region};
+use crate::state::{State, Words, is_active, is_active_since, keep_until};
 use crate::table::Table;
 use crate::table::left::Left;
 use crate::time::{TICK_MASK, Tick};
@@ -81,13 +81,6 @@ impl Batched {
     }
 }
 
-/// What to do with a session that a glance does not answer for.
-enum Next {
-    /// Look once more, not minding that it was touched in this millisecond.
-    Again,
-    Closely,
-}
-
 /// Where a key leads.
 pub(crate) enum Located {
     /// A session, and the end of the alias that led to it, if one did.
@@ -137,16 +130,32 @@ impl Table {
     ///
     /// `presented` is what the request proved to have; [`Binding::NONE`] for nothing. A session
     /// that is bound is not passed without its binding.
-    #[inline]
+    #[inline(always)]
     pub fn touch(&self, key: Key, presented: Binding, now: Tick) -> Verdict {
-        self.look(key, presented, now.as_now(), true)
+        let now = now.as_now();
+        match self.first(key) {
+            Some(first) => self.touch_at(first.record(), key, presented, now),
+            None => self.look_further(key.0[0], key.0[1], presented, now, true),
+        }
     }
 
     /// Answers as [`Table::touch`] would and changes nothing.
     #[inline]
     #[must_use]
     pub fn peek(&self, key: Key, presented: Binding, now: Tick) -> Verdict {
-        self.look(key, presented, now.as_now(), false)
+        let now = now.as_now();
+        let Some(first) = self.first(key) else { return self.look_further(key.0[0], key.0[1], presented, now, false) };
+        let line = first.record();
+        let Some(held) = Held::of(line, key) else {
+            return self.look_further(key.0[0], key.0[1], presented, now, false);
+        };
+        if !held.control.is_session_under_first() {
+            return self.look_again(line, key.0[0], key.0[1], presented, now, false);
+        }
+        match self.glance(0, held, presented, now) {
+            Some(left) => Verdict::Active(left),
+            None => self.look_closely(key, presented, now, false),
+        }
     }
 
     /// Touches many sessions, asking for their memory ahead of time. Each is answered as
@@ -171,8 +180,8 @@ impl Table {
             }
             let Batched { key, presented, .. } = batch[this];
             batch[this].verdict = match self.region.record(slot) {
-                Some(line) => self.look_at(slot, line, key, presented, now, true),
-                None => self.look_further(key, presented, now, true),
+                Some(line) => self.touch_at(line, key, presented, now),
+                None => self.look_further(key.0[0], key.0[1], presented, now, true),
             };
         }
     }
@@ -180,7 +189,7 @@ impl Table {
     /// Asks for the first record that may be of a key, and says which it is; [`NO_SLOT`] if there is none.
     #[inline(always)]
     fn prefetch_record(&self, key: Key) -> usize {
-        let Some(first) = self.region.home(key.0[0]).first(tag(key.0[0])) else { return self.prefetch_beyond(key) };
+        let Some(first) = self.region.home(key.0[0]).first(key.0[0]) else { return self.prefetch_beyond(key) };
         first.prefetch();
         first.slot()
     }
@@ -196,123 +205,110 @@ impl Table {
         slot
     }
 
+    /// The first record that may be of a key.
     #[inline(always)]
-    fn look(&self, key: Key, presented: Binding, now: Tick, counts: bool) -> Verdict {
+    fn first(&self, key: Key) -> Option<First<'_>> {
         let hash = key.0[0];
         let home = self.region.home(hash);
         // If its place was free when it came, its record is on its way now while the group that says where
         // it is has yet to come: what is waited for is one miss then, not two.
         home.prefetch_place(favourite_place(hash));
-        match home.first(tag(hash)) {
-            Some(first) => self.look_at(first.slot(), first.record(), key, presented, now, counts),
-            None => self.look_further(key, presented, now, counts),
-        }
+        home.first(hash)
     }
 
-    /// Looks at a record first that is probably of `key`.
+    /// Touches a session whose record this probably is.
     #[inline(always)]
-    fn look_at(&self, slot: usize, line: &Line, key: Key, presented: Binding, now: Tick, counts: bool) -> Verdict {
-        let Some(held) = Held::of(line, slot, key) else {
-            return self.look_further(key, presented, now, counts);
+    fn touch_at(&self, line: &Line, key: Key, presented: Binding, now: Tick) -> Verdict {
+        let Some(seen) = Seen::of(line, key) else {
+            return self.look_further(key.0[0], key.0[1], presented, now, true);
         };
         // The policy that was set first is that of most sessions: knowing its place, the processor need
         // not wait for the record to read it.
-        if !held.control.is_session_under_first() {
-            return self.look_under(slot, key, presented, now, counts);
+        if !seen.control.is_session_under_first() {
+            return self.touch_under(line, key.0[0], key.0[1], presented, now);
         }
-        let left = if counts {
-            self.glance::<true>(0, held, presented, now, counts)
-        } else {
-            self.glance::<false>(0, held, presented, now, counts)
-        };
+        match self.touch_seen(0, &seen, presented, now) {
+            Some(left) => Verdict::Active(left),
+            None => self.look_again(line, key.0[0], key.0[1], presented, now, true),
+        }
+    }
+
+    /// Touches a session that lives under another policy than the first.
+    #[inline(never)]
+    fn touch_under(&self, line: &Line, low: u64, high: u64, presented: Binding, now: Tick) -> Verdict {
+        let seen = Seen::of(line, Key([low, high])).filter(|seen| seen.control.kind() == Kind::Session);
+        let left = seen.and_then(|seen| self.touch_seen(seen.control.policy(), &seen, presented, now));
         match left {
-            Ok(left) => Verdict::Active(left),
-            Err(Next::Again) => self.look_again(slot, key, presented, now, counts),
-            Err(Next::Closely) => self.look_closely(key, presented, now, counts),
+            Some(left) => Verdict::Active(left),
+            None => self.look_again(line, low, high, presented, now, true),
         }
     }
 
-    /// Looks at a session that lives under another policy than the first.
-    #[inline(never)]
-    fn look_under(&self, slot: usize, key: Key, presented: Binding, now: Tick, counts: bool) -> Verdict {
-        if !counts {
-            return self.look_again(slot, key, presented, now, counts);
-        }
-        let Some(held) = self.region.held(slot, key) else { return self.look_closely(key, presented, now, true) };
-        match self.glance::<true>(held.control.policy(), held, presented, now, true) {
-            Ok(left) => Verdict::Active(left),
-            Err(Next::Again) => self.look_again(slot, key, presented, now, true),
-            Err(Next::Closely) => self.look_closely(key, presented, now, true),
-        }
-    }
-
-    /// Goes through all places where a session may be.
-    #[inline(never)]
-    fn look_further(&self, key: Key, presented: Binding, now: Tick, counts: bool) -> Verdict {
-        let region = &self.region;
-        let shard = region.shard_of(key);
-        let first = shard * region.layout.slots;
-        let found = region.index(shard).find(region, key.0[0], |position| {
-            let slot = first + position;
-            region.held(slot, key).map(|_| slot)
-        });
-        match found {
-            Some(slot) => self.look_under(slot, key, presented, now, counts),
-            None => Verdict::Unknown,
-        }
-    }
-
-    /// Nearly every touch: an active session under a policy of which nothing older is remembered,
-    /// presented with what it is bound to. What it does not answer it has not changed. If it is to move
-    /// the last activity `LATER` and would not, it says so as soon as it knows.
+    /// Nearly every touch: an active session under a policy of which nothing older is remembered, presented
+    /// with what it is bound to, and not for the first time since it was re-authenticated or in this
+    /// millisecond. What it does not answer it has not changed.
     #[inline(always)]
-    fn glance<const LATER: bool>(
-        &self,
-        policy: u8,
-        held: Held<'_>,
-        presented: Binding,
-        now: Tick,
-        counts: bool,
-    ) -> Result<Left, Next> {
-        let seen = self.region.glance(held).ok_or(Next::Closely)?;
-        let mut words = seen.life();
-        if LATER {
-            if now.as_millis() <= words.last.max(words.start) {
-                return Err(Next::Again);
-            }
-        } else if words.last.max(words.start) > TICK_MASK {
-            return Err(Next::Closely);
-        }
+    fn touch_seen(&self, policy: u8, seen: &Seen<'_>, presented: Binding, now: Tick) -> Option<Left> {
+        let words = seen.life_before(now)?;
         if seen.binding() != Binding::NONE {
             // Said, so that this is not made one comparison with the one before, which is longer.
             cold_path();
             if seen.binding() != presented {
-                return Err(Next::Closely);
+                return None;
             }
         }
-        let limits = self.region.only_limits(policy).ok_or(Next::Closely)?;
-        if !is_active(&Words { last: words.last.max(words.start), ..words }, &limits, now) {
-            return Err(Next::Closely);
-        }
-        let moves = LATER || counts && now > seen.last();
-        let goes_on = if moves { self.region.move_last_once(&seen, now) } else { held.goes_on() };
-        if !goes_on {
-            return Err(Next::Closely);
-        }
-        if LATER || counts {
-            words.last = words.last.max(now.as_millis());
-        }
-        Ok(Left::new(words, now, limits, policy))
+        let limits = self.region.only_limits(policy)?;
+        let goes_on = is_active_since(&words, &limits, now) && self.region.move_seen(seen, now);
+        goes_on.then(|| Left::new(Words { last: now.as_millis(), ..words }, now, limits, policy))
     }
 
-    /// A session that is active, and was touched in this millisecond or is not to be.
+    /// Goes through all places where a session may be.
     #[inline(never)]
-    fn look_again(&self, slot: usize, key: Key, presented: Binding, now: Tick, counts: bool) -> Verdict {
-        let Some(held) = self.region.held(slot, key) else { return self.look_closely(key, presented, now, counts) };
-        match self.glance::<false>(held.control.policy(), held, presented, now, counts) {
-            Ok(left) => Verdict::Active(left),
-            Err(_) => self.look_closely(key, presented, now, counts),
+    fn look_further(&self, low: u64, high: u64, presented: Binding, now: Tick, counts: bool) -> Verdict {
+        let (region, key) = (&self.region, Key([low, high]));
+        let shard = region.shard_of(key);
+        let first = shard * region.layout.slots;
+        let found = region.index(shard).find(region, key.0[0], |position| {
+            let line = region.record(first + position)?;
+            Held::of(line, key).map(|_| line)
+        });
+        match found {
+            Some(line) if counts => self.touch_under(line, low, high, presented, now),
+            Some(line) => self.look_again(line, low, high, presented, now, false),
+            None => Verdict::Unknown,
         }
+    }
+
+    /// A session that is active, and is not to be touched or was already in this millisecond.
+    #[inline(never)]
+    fn look_again(&self, line: &Line, low: u64, high: u64, presented: Binding, now: Tick, counts: bool) -> Verdict {
+        let key = Key([low, high]);
+        let moves = |held: &Held| counts && held.last() < now;
+        let held = Held::of(line, key).filter(|held| held.control.kind() == Kind::Session && !moves(held));
+        match held.and_then(|held| self.glance(held.control.policy(), held, presented, now)) {
+            Some(left) => Verdict::Active(left),
+            None => self.look_closely(key, presented, now, counts),
+        }
+    }
+
+    /// Nearly every peek, and a touch that moves nothing. What it does not answer is looked at closely.
+    #[inline(always)]
+    fn glance(&self, policy: u8, held: Held<'_>, presented: Binding, now: Tick) -> Option<Left> {
+        let seen = self.region.glance(held)?;
+        let words = seen.life();
+        let words = Words { last: words.last.max(words.start), ..words };
+        if words.last > TICK_MASK {
+            return None;
+        }
+        if seen.binding() != Binding::NONE {
+            cold_path();
+            if seen.binding() != presented {
+                return None;
+            }
+        }
+        let limits = self.region.only_limits(policy)?;
+        let goes_on = is_active(&words, &limits, now) && held.goes_on();
+        goes_on.then(|| Left::new(words, now, limits, policy))
     }
 
     /// Everything else.
