@@ -173,7 +173,9 @@ test-peers:
 		--html $(CURDIR)/target/bench/few.html >target/bench/few.txt
 	$(CARGO) test --quiet --locked -p curfew-bench --bench peers -- crowd --live 5000 --due 1000 \
 		--only curfew,dashmap-wheel,papaya-wheel,scc-wheel,quick-cache-wheel,dashmap-delayqueue >>target/bench/few.txt
-	grep -q 'Curfew' target/bench/few.txt && grep -q '<svg' target/bench/few.html
+	$(CARGO) test --quiet --locked -p curfew-bench --bench peers -- grows --sessions 500,2000 --rounds 1 --steps 5000 \
+		--html $(CURDIR)/target/bench/grown.html >>target/bench/few.txt
+	grep -q 'Curfew' target/bench/few.txt && grep -q '<svg' target/bench/few.html && grep -q '<polyline' target/bench/grown.html
 
 # Instructions of each step under callgrind, beside the committed ones; growth is said, and is no failure.
 instructions: setup

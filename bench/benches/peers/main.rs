@@ -5,6 +5,7 @@ mod alone;
 mod contender;
 mod crowd;
 mod field;
+mod grows;
 mod maps;
 mod mix;
 mod ours;
@@ -46,6 +47,8 @@ enum Command {
     Mix(mix::Options),
     /// Many sessions that fall due in the same millisecond
     Crowd(crowd::Options),
+    /// The mix in tables of a thousand to fifty million sessions
+    Grows(grows::Options),
     /// Bytes per session
     Memory {
         #[arg(long, default_value_t = 1_000_000)]
@@ -93,6 +96,7 @@ fn run(arguments: &Arguments) -> Result<()> {
         }
         Some(Command::Mix(options)) => took_part("mix", several(mix::run(options)?)),
         Some(Command::Crowd(options)) => took_part("crowd", several(crowd::run(options)?)),
+        Some(Command::Grows(options)) => took_part("grows", several(grows::run(options)?)),
         Some(Command::Memory { sessions }) => took_part("memory", several(alone::memory(*sessions)?)),
         Some(Command::Processes { sessions, rounds, touches }) => {
             took_part("processes", alone::processes(*sessions, *rounds, *touches)?);
@@ -101,7 +105,21 @@ fn run(arguments: &Arguments) -> Result<()> {
             let most = |sessions: usize| arguments.up_to.map_or(sessions, |most| most.min(sessions));
             let mut mix = Usual::parse_from(["usual"]).mix;
             mix.sessions.retain(|sessions| *sessions == most(*sessions));
-            took_part("mix", several(each_as_it_fits(&mix)?));
+            let ids = mix::Options {
+                sessions: vec![most(1_000_000)],
+                threads: vec![1],
+                draw: vec![mix::Draw::Uniform],
+                from: vec![mix::From::Id],
+                ..mix.clone()
+            };
+            let (mut text, mut figures) = each_as_it_fits(&mix)?;
+            let (more, new) = mix::run(&ids)?;
+            text.push_str(&more);
+            figures.extend(new);
+            took_part("mix", (text, Value::Array(figures)));
+            let mut grows = UsualGrows::parse_from(["usual"]).grows;
+            grows.sessions.retain(|sessions| *sessions == most(*sessions));
+            took_part("grows", several(grows::run(&grows)?));
             let crowd = UsualCrowd::parse_from(["usual"]).crowd;
             let live = room::live_that_fit(most(crowd.live), room::free());
             took_part("crowd", several(crowd::run(&crowd::Options { live, due: crowd.due.min(live / 10), ..crowd })?));
@@ -134,6 +152,12 @@ fn each_as_it_fits(usual: &mix::Options) -> Result<(String, Vec<Value>)> {
 struct Usual {
     #[command(flatten)]
     mix: mix::Options,
+}
+
+#[derive(Parser)]
+struct UsualGrows {
+    #[command(flatten)]
+    grows: grows::Options,
 }
 
 #[derive(Parser)]

@@ -30,6 +30,23 @@ pub(crate) fn who_fits(sessions: usize, free: usize) -> (Vec<Who>, Option<String
     }
 }
 
+/// Which of `who`, in this order, have room at once with so many sessions.
+pub(crate) fn who_fits_of(who: &[Who], sessions: usize, free: usize) -> Vec<Who> {
+    let mut left = free;
+    let mut fits = |who: &Who| {
+        // Seen, and for the limit counted: up to three places for a session, of 64 bytes.
+        let bytes = match who {
+            Who::Curfew | Who::CurfewHuge => 100,
+            Who::Limit | Who::LimitHuge => 64 * 3,
+            _ => IN_ONE,
+        };
+        let has_room = bytes * sessions <= left;
+        left -= if has_room { bytes * sessions } else { 0 };
+        has_room
+    };
+    who.iter().copied().filter(|one| fits(one)).collect()
+}
+
 /// How many sessions a crowd can be among.
 pub(crate) fn live_that_fit(wanted: usize, free: usize) -> usize {
     wanted.min(free / IN_ONE)
