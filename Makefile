@@ -149,7 +149,7 @@ deny:
 	.tools/bin/cargo-deny --manifest-path fuzz/Cargo.toml --config deny.toml check bans licenses sources
 	.tools/bin/cargo-deny --manifest-path ffi/fuzz/Cargo.toml --config deny.toml check bans licenses sources
 
-# Curfew beside its peers and the limit, then the engine by itself: an hour on a quiet machine, which it needs.
+# Curfew beside its peers and the limit, then the engine by itself: some twenty minutes. It needs a quiet machine.
 bench: bench-peers bench-engine
 
 # The engine beside the limit; some minutes.

@@ -269,18 +269,20 @@ pub(crate) struct Seen<'a> {
 impl<'a> Seen<'a> {
     /// Reads a record if it is of `key`.
     ///
-    /// `last` is read first, and it is exchanged last ([`Region::move_seen`]). A new session's `last` is
-    /// written when its other words are there, and before the first of those the word that was there is
-    /// replaced; so if the exchange succeeds all that was read between is of the session that `last` is of.
-    /// `limit` is read after the others, for the reasons that [`Region::glance`] has.
+    /// `last` is read first, and it is exchanged last ([`Region::move_seen`]). A new session's is written before
+    /// its other words, so if the exchange succeeds nothing that was read between is of a later session. The
+    /// control word is read second, and written after all others; so if it says that there is a session, which
+    /// is none before that of `last`, nothing that is read after it is of an earlier one. `limit` is read after the others, for the reasons that
+    /// [`Region::glance`] has.
     #[inline(always)]
     pub(crate) fn of(line: &'a Line, key: Key) -> Option<Seen<'a>> {
         let get = |field: usize| line[field].load(Ordering::Relaxed);
         let last = line[at::LAST].load(Ordering::Acquire);
+        let control = Control(line[at::CONTROL].load(Ordering::Acquire));
         if get(at::KEY) != key.0[0] || get(at::KEY + 1) != key.0[1] {
             return None;
         }
-        let (control, start, binding) = (Control(get(at::CONTROL)), get(at::START), get(at::BINDING));
+        let (start, binding) = (get(at::START), get(at::BINDING));
         fence(Ordering::Acquire);
         let limit = line[at::LIMIT].load(Ordering::Acquire);
         Some(Seen { line, control, last, start, limit, binding })
@@ -516,9 +518,8 @@ impl Region {
     }
 
     fn fill(&self, slot: usize, control: Control, birth: &Birth, limit: u64, binding: u64) {
-        let last = tag(control) << TICK_BITS | birth.last.as_millis();
         // Who sees this sees that the record was freed.
-        self.replace(self.field(slot, at::LAST), last | FROZEN);
+        self.replace(self.field(slot, at::LAST), tag(control) << TICK_BITS | birth.last.as_millis());
         // Pairs with the fences of readers: who sees one of the words below sees that, too, and no longer
         // exchanges the `last` that was there before.
         fence(Ordering::Release);
@@ -528,8 +529,6 @@ impl Region {
         self.set(self.field(slot, at::LIMIT), limit);
         self.set(self.field(slot, at::BINDING), binding);
         self.set(self.field(slot, at::SUBJECT), birth.subject.0);
-        // Nobody exchanges a frozen one. Release: who sees it sees all of the above.
-        self.publish(self.field(slot, at::LAST), last);
         self.set_control(slot, control);
     }
 

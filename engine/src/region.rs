@@ -356,7 +356,9 @@ impl<'a> Home<'a> {
     /// The first place with the tag of a digest: nearly always the one that is looked for.
     #[inline(always)]
     pub(crate) fn first(self, hash: u64) -> Option<First<'a>> {
-        Some(First { home: self, places: NonZeroU32::new(places_of(self.words(), hash))? })
+        // SAFETY: groups begin at multiples of 16, which is asserted in `Parts::of`.
+        let places = unsafe { places_of(self.words(), hash) };
+        Some(First { home: self, places: NonZeroU32::new(places)? })
     }
 
     /// The records of the group.
@@ -450,15 +452,17 @@ pub(crate) fn tag(hash: u64) -> u8 {
 /// LLVM loads each of two atomic words into a register of its own and moves them from there, and makes the tag
 /// in one more. Registers are what the processor has too few of while it waits for a record and would begin
 /// with the next touch.
+///
+/// # Safety
+/// The group begins at a multiple of 16.
 #[inline(always)]
-fn places_of(group: &[Word; 2], hash: u64) -> u32 {
+unsafe fn places_of(group: &[Word; 2], hash: u64) -> u32 {
     #[cfg(all(target_arch = "x86_64", not(loom), not(miri)))]
     {
         use std::arch::asm;
         use std::arch::x86_64::{_mm_movemask_epi8, _mm_set1_epi8};
         // SAFETY: every x86-64 processor has SSE2, which is all that these need. What is read is the two words
-        // of a reference, at a multiple of 16 (asserted in `Parts::of`), at once or one after the other: two
-        // atomic loads. No load of such a processor overtakes another, and the compiler takes this for
+        // of a reference, at a multiple of 16 as promised, at once or one after the other: two atomic loads. No load of such a processor overtakes another, and the compiler takes this for
         // something that may read and write any memory, so nothing that follows is done before.
         unsafe {
             let mut same = _mm_set1_epi8(hash as i8);
@@ -545,7 +549,8 @@ mod tests {
             let group = Aligned([Word::new(low), Word::new(high)]);
             for hash in (0..=255).map(|byte| 0xdead_beef_ffff_0100 | byte) {
                 let expected = places(low, high, tag(hash));
-                assert_eq!(places_of(&group.0, hash), expected, "{low:x} {high:x} {hash:x}");
+                // SAFETY: it is aligned.
+                assert_eq!(unsafe { places_of(&group.0, hash) }, expected, "{low:x} {high:x} {hash:x}");
             }
         }
     }

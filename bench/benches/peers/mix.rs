@@ -77,8 +77,8 @@ pub(crate) fn run(options: &Options) -> Result<(String, Vec<Value>)> {
     for from in &options.from {
         for count in &options.sessions {
             let (more, new) = match from {
-                From::Key => of::<u128>(options, *count, "key")?,
-                From::Id => of::<[u8; 32]>(options, *count, "id of 32 bytes")?,
+                From::Key => of::<u128>(options, *count, "a key")?,
+                From::Id => of::<[u8; 32]>(options, *count, "an id of 32 bytes")?,
             };
             text.push_str(&more);
             figures.extend(new);
@@ -112,7 +112,7 @@ where
             let plan = plan(&live, *draw, *threads, options.steps, &mut random);
             let (turns, tails) = measure(&field, &plan, options.rounds, &clock, &mut now)?;
             let heading = format!(
-                "{} sessions, {}, {threads} thread{}, from a {from}",
+                "{} sessions, {}, {threads} thread{}, from {from}",
                 thousands(count as u64),
                 if *draw == Draw::Uniform { "uniform" } else { "Zipf 0.99" },
                 if *threads == 1 { "" } else { "s" },

@@ -94,6 +94,51 @@ fn what_a_touch_has_seen_is_of_one_session_if_its_exchange_succeeds() {
     });
 }
 
+/// Catches a touch of a session that never began, on the words of the next in its record: the first start died
+/// before it wrote the control word, and the second writes the same last activity.
+#[test]
+fn a_touch_of_a_session_whose_start_died_is_not_one_of_the_next_in_its_record() {
+    explore(3, || {
+        let (table, _) = table();
+        let free = table.region.control(0);
+        table.region.begin(0, &birth(1));
+        table.region.set_control(0, free);
+        let next = Birth { start: at(1), last: at(1), ..birth(2) };
+        race(
+            &table,
+            move |table| table.region.begin(0, &next),
+            |table| {
+                let Some(seen) = Seen::of(table.region.record(0).unwrap(), Key([1, 1])) else { return };
+                if seen.life_before(at(500)).is_some() && seen.control.is_session_under_first() {
+                    assert!(!table.region.move_seen(&seen, at(500)), "{:?}", seen.binding());
+                }
+            },
+        );
+    });
+}
+
+/// The same when it is the same session, started once more and bound to something this time.
+#[test]
+fn a_touch_of_a_session_whose_start_was_repeated_has_the_words_of_the_second() {
+    explore(3, || {
+        let (table, _) = table();
+        let free = table.region.control(0);
+        table.region.begin(0, &Birth { binding: Binding::NONE, ..birth(1) });
+        table.region.set_control(0, free);
+        race(
+            &table,
+            |table| table.region.begin(0, &birth(1)),
+            |table| {
+                let Some(seen) = Seen::of(table.region.record(0).unwrap(), Key([1, 1])) else { return };
+                let lives = seen.life_before(at(500)).is_some() && seen.control.is_session_under_first();
+                if lives && table.region.move_seen(&seen, at(500)) {
+                    assert_eq!(seen.binding(), Binding(1));
+                }
+            },
+        );
+    });
+}
+
 /// Catches a reader that takes the tick until which a record is kept for a binding, or a binding
 /// for that tick.
 #[test]
