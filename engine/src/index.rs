@@ -8,10 +8,10 @@
 //! zero. Taking something out lowers the counters again, so there are no tombstones and nothing is
 //! ever rehashed. A counter that reaches 255 stays there until the shard is rebuilt.
 //!
-//! Within its group a digest has a favourite place (one of sixteen has none), which it takes if that is free. A reader asks for the
-//! memory of what is there before it has read the group, so that both are on their way at once. With half
-//! of the places taken that is right for nearly half of what comes, with nine of ten for one in ten; a table
-//! that was filled from empty and not changed since has half of all there even so.
+//! Within its group a digest has a favourite place (one of sixteen has none), which it takes if that is
+//! free. A reader asks for the memory of what is there before it has read the group, so that both are on their
+//! way at once. With half of the places taken that is right for nearly half of what comes, with nine of ten for
+//! one in ten; a table that was filled from empty and not changed since has half of all there even so.
 //!
 //! Readers take no lock. Counters are raised before the tag is set, and things do not move, so a
 //! reader finds everything that was there when it came. A tag that matches is a hint: the reader

@@ -462,8 +462,9 @@ unsafe fn places_of(group: &[Word; 2], hash: u64) -> u32 {
         use std::arch::asm;
         use std::arch::x86_64::{_mm_movemask_epi8, _mm_set1_epi8};
         // SAFETY: every x86-64 processor has SSE2, which is all that these need. What is read is the two words
-        // of a reference, at a multiple of 16 as promised, at once or one after the other: two atomic loads. No load of such a processor overtakes another, and the compiler takes this for
-        // something that may read and write any memory, so nothing that follows is done before.
+        // of a reference, at a multiple of 16 as promised, at once or one after the other: two atomic loads. No
+        // load of such a processor overtakes another, and the compiler takes this for something that may read
+        // and write any memory, so nothing that follows is done before.
         unsafe {
             let mut same = _mm_set1_epi8(hash as i8);
             // The first makes the tag of the byte, as `tag` does.
