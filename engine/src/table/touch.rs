@@ -389,24 +389,47 @@ pub(crate) fn remembered_until(view: &View, policy: &Policy, end: End) -> Tick {
 mod tests {
     use super::*;
     use crate::backing::Config;
+    use crate::record::Control;
     use crate::table::start::Start;
     use crate::time::Span;
 
     #[test]
     fn a_time_with_a_bit_that_no_time_has_keeps_no_session_alive() {
         const START: usize = 4;
-        for bit in 48..64 {
-            let table = Table::private(&Config::new(100)).unwrap();
-            let policy = table.set_policy("p", &Policy::new().idle(Span::from_millis(100)), Tick::ZERO).unwrap();
-            let key = table.key(b"a");
-            table.start(key, &Start::under(policy), Tick::from_millis(10)).unwrap();
-            let (slot, _) = table.region.find(key).unwrap();
-            let at = table.region.layout.record(slot) + START;
-            table.region.set(at, table.region.get(at) | 1 << bit);
-            let over = Tick::from_millis(5000);
-            for verdict in [table.peek(key, Binding::NONE, over), table.touch(key, Binding::NONE, over)] {
-                assert!(!verdict.passes(), "bit {bit}: {verdict:?}");
+        let limit = Span::from_millis(100);
+        for policy in [Policy::new().idle(limit), Policy::new().lifetime(limit)] {
+            for bit in 48..64 {
+                let (table, key) = begun(&policy);
+                let (slot, _) = table.region.find(key).unwrap();
+                let at = table.region.layout.record(slot) + START;
+                table.region.set(at, table.region.get(at) | 1 << bit);
+                let over = Tick::from_millis(5000);
+                for verdict in [table.peek(key, Binding::NONE, over), table.touch(key, Binding::NONE, over)] {
+                    assert!(!verdict.passes(), "bit {bit}: {verdict:?}");
+                }
             }
         }
+    }
+
+    #[test]
+    fn a_record_that_is_free_is_no_session_whatever_else_is_left_in_it() {
+        let ((table, key), next) = (begun(&Policy::new().idle(Span::from_millis(100))), Tick::from_millis(30));
+        let (slot, view) = table.region.find(key).unwrap();
+        assert!(table.touch(key, Binding::NONE, Tick::from_millis(20)).passes());
+        for kind in [0, 3] {
+            table.region.set_control(slot, Control(view.control.0 & !3 | kind));
+            for verdict in [table.peek(key, Binding::NONE, next), table.touch(key, Binding::NONE, next)] {
+                assert_eq!(verdict, Verdict::Unknown, "kind {kind}");
+            }
+        }
+    }
+
+    /// A session that began at 10.
+    fn begun(policy: &Policy) -> (Table, Key) {
+        let table = Table::private(&Config::new(100)).unwrap();
+        let policy = table.set_policy("p", policy, Tick::ZERO).unwrap();
+        let key = table.key(b"a");
+        table.start(key, &Start::under(policy), Tick::from_millis(10)).unwrap();
+        (table, key)
     }
 }
