@@ -127,6 +127,8 @@ class Application(http.server.BaseHTTPRequestHandler):
     def as_told(self, told):
         """Answers what the query of the request says."""
         time.sleep(float(told.get("after", ["0"])[0]))
+        if "early" in told:
+            self.early(told["early"])
         status = int(told.get("status", ["200"])[0])
         self.send_response(status)
         for value in told.get("set", []):
@@ -143,6 +145,16 @@ class Application(http.server.BaseHTTPRequestHandler):
             self.send_header("Content-Length", "4")
             self.end_headers()
             self.wfile.write(b"told")
+
+    def early(self, cookies):
+        """A head before the response's own, with much that has no place there."""
+        self.send_response_only(103, "Early Hints")
+        self.send_header("Link", "</style.css>; rel=preload")
+        for value in cookies:
+            self.send_header("Set-Cookie", value)
+        for line in ("Curfew-Subject: oscar", "Content-Length: 4", "Connection: X-Mine", "X-Mine: 1"):
+            self.send_header(*line.split(": "))
+        self.end_headers()
 
     def write_until_it_fails(self, parts):
         self.close_connection = True
@@ -594,6 +606,26 @@ class Cookies(Case):
         leo, new = self.login("leo"), secrets.token_hex(16)
         self.assertEqual(self.told("/login", f"sid={new}", sid=leo, status=401, subject="mia").status, 401)
         self.assertEqual((self.judged(leo), self.judged(new)), (b"no session: logout\n", b"no session: unknown\n"))
+
+    def test_what_comes_before_the_response_sets_no_cookie(self):
+        early, final = secrets.token_hex(16), secrets.token_hex(16)
+        query = urllib.parse.urlencode([("early", f"sid={early}"), ("early", "other=1"), ("set", f"sid={final}")])
+        answer = self.raw(f"GET /login?{query} HTTP/1.1\r\nConnection: close\r\n\r\n".encode())
+        hints, head, body = answer.split(b"\r\n\r\n")
+        self.assertEqual(hints.split(b"\r\n"), [b"HTTP/1.1 103 Early Hints", b"Link: </style.css>; rel=preload"])
+        self.assertEqual(re.findall(b"Set-Cookie: (.*)\r", head + b"\r"), [f"sid={final}".encode()])
+        self.assertEqual((head[:13], body), (b"HTTP/1.1 200 ", b"told"))
+        self.assertEqual((self.judged(early), self.judged(final)), (b"no session: unknown\n", b"hello"))
+
+    def test_a_client_that_asks_first_is_told_to_go_on(self):
+        head = b"POST /login HTTP/1.1\r\nConnection: close\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n"
+        with socket.create_connection(("127.0.0.1", self.port), timeout=LONG) as plug:
+            plug.sendall(head)
+            answer = plug.makefile("rb")
+            self.assertEqual((answer.readline(), answer.readline()), (b"HTTP/1.1 100 Continue\r\n", b"\r\n"))
+            plug.sendall(b"peggy")
+            self.assertEqual(answer.readline(), b"HTTP/1.1 200 OK\r\n")
+        self.assertEqual(self.tool("end-subject", "peggy").stdout, "1\n")
 
     def upgrade(self, path, sid, **more):
         query = urllib.parse.urlencode({"status": 101, **more})

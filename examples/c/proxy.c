@@ -7,9 +7,10 @@
  * A session begins when the application issues its id, that is, when a response sets the cookie; whose
  * it is the application may say in the header Curfew-Subject, which is not passed on. It goes on under
  * a new id when the application replaces the cookie, and ends when the application clears it, or says
- * that the new id is somebody else's. All requests but those for /login need a session that may go on;
- * others are answered 401 and do not reach the application. A request for /login that has no such
- * session is passed on without the cookie, so that the application revives none that has ended.
+ * that the new id is somebody else's. Interim responses (103 Early Hints) are passed on without what they
+ * set. All requests but those for /login need a session that may go on; others are answered 401 and do not
+ * reach the application. A request for /login that has no such session is passed on without the cookie, so
+ * that the application revives none that has ended.
  *
  * A connection whose session ends, by whatever means and in whichever process, is closed then, also in
  * the middle of a download or a WebSocket: each has a curfew_watch, and the loop sleeps no longer than
@@ -286,7 +287,9 @@ static void put_other_cookies(struct buffer *out, struct text cookies) {
   if (!is_first) put_text(out, "\r\n");
 }
 
-static void put_headers(struct buffer *out, struct headers headers, bool hides_cookie) {
+enum message { REQUEST, REQUEST_WITHOUT_SESSION, INTERIM_RESPONSE, RESPONSE };
+
+static void put_headers(struct buffer *out, struct headers headers, enum message message) {
   struct headers all = headers;
   struct text name, value;
   while (next_header(&headers, &name, &value)) {
@@ -294,7 +297,9 @@ static void put_headers(struct buffer *out, struct headers headers, bool hides_c
     bool frames = text_is(name, "content-length") || text_is(name, "transfer-encoding");
     if (is_hop_by_hop(name) || text_is(name, "curfew-subject")) continue;
     if (!frames && is_named_by_connection(all, name)) continue;
-    if (hides_cookie && text_is(name, "cookie")) {
+    /* It has no body, and no session begins with it: the client must not get an id that nobody took. */
+    if (message == INTERIM_RESPONSE && (frames || text_is(name, "set-cookie"))) continue;
+    if (message == REQUEST_WITHOUT_SESSION && text_is(name, "cookie")) {
       put_other_cookies(out, value);
       continue;
     }
@@ -349,12 +354,20 @@ static bool take_request(struct pair *pair) {
   put_text(out, " ");
   put(out, part[1].at, part[1].length);
   put_text(out, " HTTP/1.1\r\n");
-  put_headers(out, headers, !pair->session.is_live);
+  put_headers(out, headers, pair->session.is_live ? REQUEST : REQUEST_WITHOUT_SESSION);
   put_text(out, pair->is_upgrade ? UPGRADE : "Connection: keep-alive\r\n\r\n");
   drop(in, length);
   pair->response = (struct framing){0};
   pair->state = FORWARDING;
   return true;
+}
+
+static void put_status_line(struct buffer *out, const struct text part[3]) {
+  put_text(out, "HTTP/1.1 ");
+  put(out, part[1].at, part[1].length);
+  put_text(out, " ");
+  put(out, part[2].at, part[2].length);
+  put_text(out, "\r\n");
 }
 
 /* Takes a response's head from the upstream's input. False if there is none yet. */
@@ -378,8 +391,10 @@ static bool take_response(struct pair *pair) {
     answer(pair, "502 Bad Gateway", "", "the application's response makes no sense\n");
     return true;
   }
-  if (status < 200 && !is_upgraded) { /* 100 Continue: the response is still to come */
-    put(out, in->data, length);
+  if (status < 200 && !is_upgraded) { /* 100 Continue, 103 Early Hints: the response is still to come */
+    put_status_line(out, part);
+    put_headers(out, headers, INTERIM_RESPONSE);
+    put_text(out, "\r\n");
     drop(in, length);
     return true;
   }
@@ -399,12 +414,8 @@ static bool take_response(struct pair *pair) {
     return true;
   }
   if (pair->response.kind == BODY_UNTIL_CLOSE || asks_for(headers, "close")) pair->keep_alive = false;
-  put_text(out, "HTTP/1.1 ");
-  put(out, part[1].at, part[1].length);
-  put_text(out, " ");
-  put(out, part[2].at, part[2].length);
-  put_text(out, "\r\n");
-  put_headers(out, headers, false);
+  put_status_line(out, part);
+  put_headers(out, headers, RESPONSE);
   put_text(out, is_upgraded        ? UPGRADE
                 : pair->keep_alive ? "Connection: keep-alive\r\n\r\n"
                                    : "Connection: close\r\n\r\n");
