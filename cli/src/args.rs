@@ -143,6 +143,9 @@ pub(crate) struct SynthArgs {
     pub(crate) start: Date,
 
     /// Where to write; "-" is standard output
+    ///
+    /// A file that is there is replaced once the log is whole, and keeps its owner, group and mode; where
+    /// that cannot be, it is written in place.
     #[arg(short, long, value_name = "FILE", default_value = "-")]
     pub(crate) output: PathBuf,
 }

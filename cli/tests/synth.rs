@@ -1,6 +1,9 @@
 //! `curfew synth` as people use it.
 
+use std::fs::{self, Permissions};
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
 use std::process::{Command as Process, Stdio};
 use std::time::{Duration, Instant};
 
@@ -8,6 +11,7 @@ use assert_cmd::Command;
 use assert_cmd::cargo::cargo_bin;
 use predicates::prelude::*;
 use serde_json::Value;
+use tempfile::TempDir;
 
 fn curfew() -> Command {
     Command::new(cargo_bin!("curfew"))
@@ -42,7 +46,7 @@ fn standard_output_and_a_file_get_the_same_bytes() {
     let few = ["synth", "--users", "5", "--days", "2", "--seed", "9"];
     curfew().args(few).arg("--output").arg(&log).assert().success();
     let output = curfew().args(few).assert().success();
-    assert_eq!(output.get_output().stdout, std::fs::read(log).unwrap());
+    assert_eq!(output.get_output().stdout, fs::read(log).unwrap());
 }
 
 #[test]
@@ -77,10 +81,8 @@ fn a_log_that_is_cut_short_leaves_nothing_behind() {
         .spawn()
         .unwrap();
     let written = || {
-        let files = std::fs::read_dir(format!("/proc/{}/fd", child.id())).unwrap();
-        files
-            .filter_map(|file| std::fs::metadata(file.unwrap().path()).ok())
-            .any(|file| file.is_file() && file.len() > 0)
+        let files = fs::read_dir(format!("/proc/{}/fd", child.id())).unwrap();
+        files.filter_map(|file| fs::metadata(file.unwrap().path()).ok()).any(|file| file.is_file() && file.len() > 0)
     };
     let deadline = Instant::now() + Duration::from_secs(120);
     while !written() {
@@ -89,21 +91,81 @@ fn a_log_that_is_cut_short_leaves_nothing_behind() {
     }
     child.kill().unwrap();
     child.wait().unwrap();
-    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
 }
 
 #[test]
 fn a_file_that_is_replaced_keeps_its_mode() {
-    use std::os::unix::fs::PermissionsExt;
     let dir = tempfile::tempdir().unwrap();
     let log = dir.path().join("week.log");
-    std::fs::write(&log, "before").unwrap();
+    fs::write(&log, "before").unwrap();
     for mode in [0o600, 0o664] {
-        std::fs::set_permissions(&log, std::fs::Permissions::from_mode(mode)).unwrap();
+        fs::set_permissions(&log, fs::Permissions::from_mode(mode)).unwrap();
         curfew().args(["synth", "--users", "2", "--days", "1", "--output"]).arg(&log).assert().success();
-        let metadata = std::fs::metadata(&log).unwrap();
+        let metadata = fs::metadata(&log).unwrap();
         assert_eq!((metadata.permissions().mode() & 0o7777, metadata.len() > 1000), (mode, true));
     }
+}
+
+/// Only root can make a file somebody else's, and be somebody else.
+fn is_root(dir: &TempDir) -> bool {
+    let is_root = fs::metadata(dir.path()).unwrap().uid() == 0;
+    if !is_root {
+        println!("skipped: only root can give a file away");
+    }
+    is_root
+}
+
+#[test]
+fn a_file_that_root_replaces_keeps_its_owner_and_group() {
+    let dir = tempfile::tempdir().unwrap();
+    if !is_root(&dir) {
+        return;
+    }
+    let log = dir.path().join("week.log");
+    fs::write(&log, "before").unwrap();
+    for (owner, group, mode) in [(1234, 2345, 0o640), (1234, 0, 0o600), (0, 2345, 0o6750)] {
+        chown(&log, Some(owner), Some(group)).unwrap();
+        fs::set_permissions(&log, Permissions::from_mode(mode)).unwrap();
+        let before = fs::metadata(&log).unwrap();
+        curfew().args(["synth", "--users", "2", "--days", "1", "--output"]).arg(&log).assert().success();
+        let after = fs::metadata(&log).unwrap();
+        assert_eq!((after.uid(), after.gid(), after.mode()), (owner, group, before.mode()));
+        assert_ne!(after.ino(), before.ino());
+    }
+}
+
+#[test]
+fn a_file_of_somebody_else_stays_theirs_and_needs_their_leave() {
+    let dir = tempfile::tempdir().unwrap();
+    if !is_root(&dir) {
+        return;
+    }
+    // Somebody else reaches neither the place of the program nor a folder for temporary files.
+    let program = dir.path().join("curfew");
+    fs::copy(cargo_bin!("curfew"), &program).unwrap();
+    fs::set_permissions(dir.path(), Permissions::from_mode(0o777)).unwrap();
+    let log = dir.path().join("week.log");
+    let written = |mode: u32| {
+        fs::write(&log, "before").unwrap();
+        chown(&log, Some(1234), Some(2345)).unwrap();
+        fs::set_permissions(&log, Permissions::from_mode(mode)).unwrap();
+        let output = Process::new(&program)
+            .args(["synth", "--users", "2", "--days", "1", "--output"])
+            .arg(&log)
+            .uid(4321)
+            .gid(5432)
+            .output()
+            .unwrap();
+        let after = fs::metadata(&log).unwrap();
+        assert_eq!((after.uid(), after.gid(), after.mode() & 0o7777), (1234, 2345, mode));
+        (output, after.len())
+    };
+    let (output, length) = written(0o666);
+    assert!(output.status.success() && length > 1000, "{output:?}");
+    let (output, length) = written(0o644);
+    assert_eq!((output.status.code(), length), (Some(2), 6), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("Permission denied"), "{output:?}");
 }
 
 #[test]

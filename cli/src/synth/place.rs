@@ -2,12 +2,14 @@
 //!
 //! Half a log looks like a log. So it is written to a file without a name, which the system drops
 //! together with a process that ends early, however it ends, and which gets its name at last. Where
-//! that cannot be (a device, a pipe, a file system without such files) it is written in place.
+//! that cannot be (a device, a pipe, a file system without such files) it is written in place. So is a
+//! file of somebody else's that could not stay theirs: it would be ours without a word, and the folder's
+//! permissions would have decided about it instead of its own.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, OFlags, linkat};
@@ -27,13 +29,7 @@ impl Place {
             |error| error.kind() == io::ErrorKind::NotFound,
             |metadata| metadata.is_file() && !metadata.permissions().readonly(),
         );
-        if replaceable
-            && let Ok(file) =
-                OpenOptions::new().write(true).custom_flags(OFlags::TMPFILE.bits().cast_signed()).open(folder(&path))
-        {
-            if let Ok(before) = before {
-                file.set_permissions(before.permissions())?;
-            }
+        if replaceable && let Ok(file) = unnamed(folder(&path), before.ok().as_ref()) {
             return Ok(Place { file, name: Some(path) });
         }
         Ok(Place { file: File::create(&path)?, name: None })
@@ -52,6 +48,21 @@ impl Place {
             let _ = fs::remove_file(&passing);
         })
     }
+}
+
+/// A file without a name, with the owner, group and mode of the one that it is to replace.
+fn unnamed(folder: &Path, before: Option<&Metadata>) -> io::Result<File> {
+    let file = OpenOptions::new().write(true).custom_flags(OFlags::TMPFILE.bits().cast_signed()).open(folder)?;
+    if let Some(before) = before {
+        let made = file.metadata()?;
+        // Not where it changes nothing: there are file systems that know no owners.
+        if (made.uid(), made.gid()) != (before.uid(), before.gid()) {
+            // Before the mode, of which a new owner takes bits away.
+            fchown(&file, Some(before.uid()), Some(before.gid()))?;
+        }
+        file.set_permissions(before.permissions())?;
+    }
+    Ok(file)
 }
 
 fn folder(path: &Path) -> &Path {
