@@ -668,3 +668,15 @@ fn a_reader_that_goes_away_is_no_error() {
     assert!(output.status.success(), "{output:?}");
     assert!(output.stderr.is_empty(), "{output:?}");
 }
+
+#[test]
+fn a_result_that_is_thrown_away_is_no_error() {
+    let dir = Dir::new();
+    let log = dir.file("a.log", small_log());
+    // Python's subprocess.DEVNULL is open for both.
+    for is_read in [false, true] {
+        let null = fs::File::options().read(is_read).write(true).open("/dev/null").unwrap();
+        let output = Process::new(cargo_bin!("curfew")).args(["replay", "-q"]).arg(&log).stdout(null).output().unwrap();
+        assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+    }
+}
