@@ -85,6 +85,41 @@ bool is_hop_by_hop(struct text name) {
   return false;
 }
 
+bool is_named_by_connection(struct headers headers, struct text wanted) {
+  struct text name, value;
+  while (next_header(&headers, &name, &value)) {
+    if (!text_is(name, "connection")) continue;
+    const char *at = value.at, *end = value.at + value.length;
+    while (at < end) {
+      const char *comma = memchr(at, ',', (size_t)(end - at));
+      if (!comma) comma = end;
+      const char *last = comma;
+      while (at < last && (*at == ' ' || *at == '\t')) at++;
+      while (at < last && (last[-1] == ' ' || last[-1] == '\t')) last--;
+      if ((size_t)(last - at) == wanted.length && strncasecmp(at, wanted.at, wanted.length) == 0) return true;
+      at = comma + (comma < end);
+    }
+  }
+  return false;
+}
+
+bool asks_for(struct headers headers, const char *word) {
+  return is_named_by_connection(headers, (struct text){word, strlen(word)});
+}
+
+bool wants_websocket(struct headers headers) {
+  struct text name, value;
+  struct headers all = headers;
+  unsigned upgrades = 0;
+  bool is_websocket = false;
+  while (next_header(&headers, &name, &value)) {
+    if (!text_is(name, "upgrade")) continue;
+    is_websocket = text_is(value, "websocket");
+    upgrades++;
+  }
+  return upgrades == 1 && is_websocket && is_named_by_connection(all, (struct text){"upgrade", 7});
+}
+
 int framing_of(struct headers headers, bool is_response, struct framing *framing) {
   struct text name, value;
   bool has_length = false, is_chunked = false;

@@ -31,6 +31,13 @@ bool parse_head(const char *head, size_t length, struct text part[3], struct hea
 /* Whether a header belongs to this connection alone and is not passed on. */
 bool is_hop_by_hop(struct text name);
 
+/* Whether Connection headers name it, which makes it one of those as well (RFC 9110, 7.6.1). */
+bool is_named_by_connection(struct headers headers, struct text wanted);
+bool asks_for(struct headers headers, const char *word); /* the same: close, say */
+
+/* A WebSocket. Anything else that a connection may be made into would go round the next decision. */
+bool wants_websocket(struct headers headers);
+
 /* Where a body ends. */
 struct framing {
   enum { BODY_NONE, BODY_LENGTH, BODY_CHUNKED, BODY_UNTIL_CLOSE } kind;

@@ -4,6 +4,8 @@
  *   proxy --region /run/app.region --upstream 127.0.0.1:8080 [--listen 127.0.0.1:8000] [--cookie sid]
  *         [--idle SECONDS] [--lifetime SECONDS] [--capacity SESSIONS]
  *
+ *   cc -std=c11 proxy.c forward.c http.c cookies.c options.c -o proxy $(pkg-config --cflags --libs curfew)
+ *
  * A session begins when the application issues its id, that is, when a response sets the cookie; whose
  * it is the application may say in the header Curfew-Subject, which is not passed on. It goes on under
  * a new id when the application replaces the cookie, and ends when the application clears it, or says
@@ -20,7 +22,6 @@
  * What it does not do: TLS, HTTP/2, Upgrade to anything but WebSocket (the header is dropped), more than
  * one request of a connection at a time (what is pipelined waits). Heads have 8 KiB, connections are 512. */
 #define _GNU_SOURCE
-#include <arpa/inet.h>
 #include <curfew.h>
 #include <errno.h>
 #include <netinet/tcp.h>
@@ -34,21 +35,17 @@
 #include <unistd.h>
 
 #include "cookies.h"
+#include "forward.h"
 #include "http.h"
+#include "options.h"
 
 enum {
-  BUFFER = 16384,
   MOST_HEAD = 8192,
   MOST_PAIRS = 512,
   MOST_SLEEP_MS = 200, /* what other processes end is noticed within */
   PATIENCE_MS = 30000, /* with a peer that does nothing */
   LINGER_MS = 1000,    /* for what a client still sends after it was answered */
   ADVANCE = 1000,
-};
-
-struct buffer {
-  char data[BUFFER];
-  size_t length;
 };
 
 struct pair;
@@ -76,12 +73,7 @@ struct pair {
   curfew_tick patience;
 };
 
-static struct {
-  const char *region, *cookie;
-  struct sockaddr_in listen, upstream;
-  uint64_t idle_ms, lifetime_ms, capacity;
-} options = {.cookie = "sid", .idle_ms = 15 * 60000, .lifetime_ms = 8 * 3600000, .capacity = 100000};
-
+static struct options options;
 static curfew_table table;
 static uint32_t policy;
 static curfew_tick now, nearest = CURFEW_NEVER; /* the least end of all pairs */
@@ -90,27 +82,6 @@ static struct pair *pairs, *closed;
 static unsigned pair_count;
 static int epoll, listener;
 static bool is_listening;
-
-static void fail(const char *what, const char *why) {
-  fprintf(stderr, "proxy: %s: %s\n", what, why);
-  exit(2);
-}
-
-static size_t room(const struct buffer *buffer) { return BUFFER - buffer->length; }
-
-static bool put(struct buffer *buffer, const void *data, size_t length) {
-  if (length > room(buffer)) return false;
-  memcpy(buffer->data + buffer->length, data, length);
-  buffer->length += length;
-  return true;
-}
-
-static bool put_text(struct buffer *buffer, const char *text) { return put(buffer, text, strlen(text)); }
-
-static void drop(struct buffer *buffer, size_t length) {
-  memmove(buffer->data, buffer->data + length, buffer->length - length);
-  buffer->length -= length;
-}
 
 static void watch(int fd, uint32_t events, void *data, int how) {
   struct epoll_event event = {.events = events, .data.ptr = data};
@@ -235,80 +206,7 @@ static bool is_allowed(struct pair *pair, struct text target, struct headers hea
   return false;
 }
 
-/* The names in Connection headers belong to this connection as well (RFC 9110, 7.6.1). */
-static bool is_named_by_connection(struct headers headers, struct text wanted) {
-  struct text name, value;
-  while (next_header(&headers, &name, &value)) {
-    if (!text_is(name, "connection")) continue;
-    const char *at = value.at, *end = value.at + value.length;
-    while (at < end) {
-      const char *comma = memchr(at, ',', (size_t)(end - at));
-      if (!comma) comma = end;
-      const char *last = comma;
-      while (at < last && (*at == ' ' || *at == '\t')) at++;
-      while (at < last && (last[-1] == ' ' || last[-1] == '\t')) last--;
-      if ((size_t)(last - at) == wanted.length && strncasecmp(at, wanted.at, wanted.length) == 0) return true;
-      at = comma + (comma < end);
-    }
-  }
-  return false;
-}
-
-/* A WebSocket. Anything else that a connection may be made into would go round the next decision. */
-static bool wants_websocket(struct headers headers) {
-  struct text name, value;
-  struct headers all = headers;
-  unsigned upgrades = 0;
-  bool is_websocket = false;
-  while (next_header(&headers, &name, &value)) {
-    if (!text_is(name, "upgrade")) continue;
-    is_websocket = text_is(value, "websocket");
-    upgrades++;
-  }
-  return upgrades == 1 && is_websocket && is_named_by_connection(all, (struct text){"upgrade", 7});
-}
-
-static bool asks_for(struct headers headers, const char *word) {
-  return is_named_by_connection(headers, (struct text){word, strlen(word)});
-}
-
 #define UPGRADE "Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
-
-/* The cookies of a request, but for the one of the session that there is not. */
-static void put_other_cookies(struct buffer *out, struct text cookies) {
-  struct text cookie;
-  bool is_first = true;
-  while (next_part(&cookies, &cookie)) {
-    if (cookie.length == 0 || may_have_cookie(cookie, options.cookie)) continue;
-    put_text(out, is_first ? "Cookie: " : "; ");
-    put(out, cookie.at, cookie.length);
-    is_first = false;
-  }
-  if (!is_first) put_text(out, "\r\n");
-}
-
-enum message { REQUEST, REQUEST_WITHOUT_SESSION, INTERIM_RESPONSE, RESPONSE };
-
-static void put_headers(struct buffer *out, struct headers headers, enum message message) {
-  struct headers all = headers;
-  struct text name, value;
-  while (next_header(&headers, &name, &value)) {
-    /* What frames the body is passed as it is, whatever the peer says about it. */
-    bool frames = text_is(name, "content-length") || text_is(name, "transfer-encoding");
-    if (is_hop_by_hop(name) || text_is(name, "curfew-subject")) continue;
-    if (!frames && is_named_by_connection(all, name)) continue;
-    /* It has no body, and no session begins with it: the client must not get an id that nobody took. */
-    if (message == INTERIM_RESPONSE && (frames || text_is(name, "set-cookie"))) continue;
-    if (message == REQUEST_WITHOUT_SESSION && text_is(name, "cookie")) {
-      put_other_cookies(out, value);
-      continue;
-    }
-    put(out, name.at, name.length);
-    put_text(out, ": ");
-    put(out, value.at, value.length);
-    put_text(out, "\r\n");
-  }
-}
 
 /* Takes a request from the client's input. False if there is none yet. */
 static bool take_request(struct pair *pair) {
@@ -354,20 +252,12 @@ static bool take_request(struct pair *pair) {
   put_text(out, " ");
   put(out, part[1].at, part[1].length);
   put_text(out, " HTTP/1.1\r\n");
-  put_headers(out, headers, pair->session.is_live ? REQUEST : REQUEST_WITHOUT_SESSION);
+  put_headers(out, headers, pair->session.is_live ? REQUEST : REQUEST_WITHOUT_SESSION, options.cookie);
   put_text(out, pair->is_upgrade ? UPGRADE : "Connection: keep-alive\r\n\r\n");
   drop(in, length);
   pair->response = (struct framing){0};
   pair->state = FORWARDING;
   return true;
-}
-
-static void put_status_line(struct buffer *out, const struct text part[3]) {
-  put_text(out, "HTTP/1.1 ");
-  put(out, part[1].at, part[1].length);
-  put_text(out, " ");
-  put(out, part[2].at, part[2].length);
-  put_text(out, "\r\n");
 }
 
 /* Takes a response's head from the upstream's input. False if there is none yet. */
@@ -393,7 +283,7 @@ static bool take_response(struct pair *pair) {
   }
   if (status < 200 && !is_upgraded) { /* 100 Continue, 103 Early Hints: the response is still to come */
     put_status_line(out, part);
-    put_headers(out, headers, INTERIM_RESPONSE);
+    put_headers(out, headers, INTERIM_RESPONSE, options.cookie);
     put_text(out, "\r\n");
     drop(in, length);
     return true;
@@ -415,7 +305,7 @@ static bool take_response(struct pair *pair) {
   }
   if (pair->response.kind == BODY_UNTIL_CLOSE || asks_for(headers, "close")) pair->keep_alive = false;
   put_status_line(out, part);
-  put_headers(out, headers, RESPONSE);
+  put_headers(out, headers, RESPONSE, options.cookie);
   put_text(out, is_upgraded        ? UPGRADE
                 : pair->keep_alive ? "Connection: keep-alive\r\n\r\n"
                                    : "Connection: close\r\n\r\n");
@@ -426,23 +316,6 @@ static bool take_response(struct pair *pair) {
     pair->patience = CURFEW_NEVER; /* its session ends it, or a peer */
   }
   return true;
-}
-
-/* Passes on as much of a body as there is, and room for. False if that is nothing. */
-static bool pass(struct framing *framing, struct buffer *in, struct buffer *out) {
-  size_t length = in->length < room(out) ? in->length : room(out);
-  size_t taken = framing_take(framing, in->data, length);
-  put(out, in->data, taken);
-  drop(in, taken);
-  return taken > 0;
-}
-
-/* The same for what is no message of HTTP any more. */
-static bool pipe_on(struct buffer *in, struct buffer *out) {
-  size_t length = in->length < room(out) ? in->length : room(out);
-  put(out, in->data, length);
-  drop(in, length);
-  return length > 0;
 }
 
 /* One step of a request. False if it has to wait for a peer. */
@@ -643,41 +516,6 @@ static int time_to_sleep(void) {
   return due - now < MOST_SLEEP_MS ? (int)(due - now) : MOST_SLEEP_MS;
 }
 
-static struct sockaddr_in address(const char *text) {
-  struct sockaddr_in address = {.sin_family = AF_INET};
-  char host[64];
-  unsigned port;
-  if (sscanf(text, "%63[0-9.]:%u", host, &port) != 2 || port > 65535 || inet_pton(AF_INET, host, &address.sin_addr) != 1)
-    fail(text, "an address is like 127.0.0.1:8080");
-  address.sin_port = htons((uint16_t)port);
-  return address;
-}
-
-static uint64_t number(const char *text) {
-  char *end;
-  errno = 0;
-  unsigned long long number = strtoull(text, &end, 10);
-  if (errno || end == text || *end || text[0] == '-' || number > 1000000000) fail(text, "not a number that makes sense");
-  return number;
-}
-
-static void read_options(int count, char **arguments) {
-  options.listen = address("127.0.0.1:0");
-  for (int i = 1; i < count; i += 2) {
-    const char *name = arguments[i], *value = i + 1 < count ? arguments[i + 1] : NULL;
-    if (!value) fail(name, "an option without a value");
-    if (!strcmp(name, "--region")) options.region = value;
-    else if (!strcmp(name, "--listen")) options.listen = address(value);
-    else if (!strcmp(name, "--upstream")) options.upstream = address(value);
-    else if (!strcmp(name, "--cookie")) options.cookie = value;
-    else if (!strcmp(name, "--idle")) options.idle_ms = number(value) * 1000;
-    else if (!strcmp(name, "--lifetime")) options.lifetime_ms = number(value) * 1000;
-    else if (!strcmp(name, "--capacity")) options.capacity = number(value);
-    else fail(name, "no such option");
-  }
-  if (!options.region || !options.upstream.sin_port) fail("--region and --upstream", "needed");
-}
-
 static void open_table(void) {
   curfew_config config = curfew_config_init(options.capacity);
   curfew_policy limits = curfew_policy_init();
@@ -691,7 +529,7 @@ static void open_table(void) {
 }
 
 int main(int count, char **arguments) {
-  read_options(count, arguments);
+  options = read_options(count, arguments);
   open_table();
 
   sigset_t ends;
