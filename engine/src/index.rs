@@ -104,6 +104,11 @@ impl Index {
         None
     }
 
+    /// What [`Index::vacancy`] gives if the home group has room. For a hint, nothing need be locked.
+    pub(crate) fn vacancy_at_home(&self, region: &Region, hash: u64) -> Option<usize> {
+        self.vacancy_in(self.home(hash), region, hash)
+    }
+
     fn vacancy_in(&self, group: usize, region: &Region, hash: u64) -> Option<usize> {
         let empty = places(region.get(self.at + group * 2), region.get(self.at + group * 2 + 1), 0);
         let favourite = favourite_place(hash);

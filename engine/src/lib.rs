@@ -94,7 +94,7 @@ pub use region::Memory;
 pub use snapshot::{Move, Restored, Snapshot, Snapshotted};
 pub use state::{Deadlines, Life, State, deadlines, keep_until, state};
 pub use table::{
-    Advance, Batched, Changed, Damage, Filter, Left, Mismatch, Rotated, Seen, SessionInfo, Start, Started, Stats,
-    Table, Verdict, Watch,
+    Advance, Ahead, Batched, Changed, Damage, Filter, Left, Mismatch, Rotated, Seen, SessionInfo, Start, Started,
+    Stats, Table, Verdict, Watch,
 };
 pub use time::{Span, Tick};

@@ -31,21 +31,7 @@ pub(crate) trait Contender<K>: Sync {
     where
         K: Copy,
     {
-        let mut passed = 0;
-        for (nth, steps) in steps.chunks(A_MILLISECOND).enumerate() {
-            let now = from + nth as u64;
-            for step in steps {
-                match *step {
-                    Step::Touch(key) => passed += usize::from(self.touch(key, now)),
-                    Step::Start(key) => self.start(key, IDLE, now),
-                    Step::End(key) => self.end(key, now),
-                }
-            }
-            if advances {
-                self.advance(now);
-            }
-        }
-        passed
+        work(self, steps.iter(), from, advances)
     }
 
     /// How long single touches take, each after the one before has ended.
@@ -64,6 +50,32 @@ pub(crate) trait Contender<K>: Sync {
     }
 }
 
+/// Does `steps` with a contender, as [`Contender::work`] says.
+#[inline(always)]
+pub(crate) fn work<'a, K: Copy + 'a>(
+    contender: &(impl Contender<K> + ?Sized),
+    steps: impl Iterator<Item = &'a Step<K>>,
+    from: u64,
+    advances: bool,
+) -> usize {
+    let (mut passed, mut now, mut left) = (0, from, A_MILLISECOND);
+    for step in steps {
+        match *step {
+            Step::Touch(key) => passed += usize::from(contender.touch(key, now)),
+            Step::Start(key) => contender.start(key, IDLE, now),
+            Step::End(key) => contender.end(key, now),
+        }
+        left -= 1;
+        if left == 0 {
+            if advances {
+                contender.advance(now);
+            }
+            (now, left) = (now + 1, A_MILLISECOND);
+        }
+    }
+    passed
+}
+
 /// Steps after which `now` goes on by a millisecond.
 pub(crate) const A_MILLISECOND: usize = 1000;
 
@@ -73,6 +85,14 @@ pub(crate) enum Step<K> {
     Touch(K),
     Start(K),
     End(K),
+}
+
+impl<K: Copy> Step<K> {
+    #[inline]
+    pub(crate) fn key(&self) -> K {
+        let (Step::Touch(key) | Step::Start(key) | Step::End(key)) = *self;
+        key
+    }
 }
 
 /// What sessions are found by.

@@ -14,6 +14,7 @@ use crate::wheel::{Alone, Wheeled};
 pub(crate) enum Who {
     Curfew,
     CurfewHuge,
+    CurfewAhead,
     Limit,
     LimitHuge,
     DashmapAlone,
@@ -31,6 +32,7 @@ impl Who {
         match self {
             Who::Curfew => "Curfew",
             Who::CurfewHuge => "Curfew, 2 MiB pages",
+            Who::CurfewAhead => "Curfew, asked ahead",
             Who::Limit => "the limit",
             Who::LimitHuge => "the limit, 2 MiB pages",
             Who::DashmapAlone => "dashmap, no expiry",
@@ -58,6 +60,7 @@ impl Who {
         Ok(match self {
             Who::Curfew => Box::new(Curfew::new(capacity, false)?),
             Who::CurfewHuge => Box::new(Curfew::new(capacity, true)?),
+            Who::CurfewAhead => Box::new(Curfew::new(capacity, false)?.ahead()),
             Who::Limit => Box::new(Limit::new(capacity, false)?),
             Who::LimitHuge => Box::new(Limit::new(capacity, true)?),
             Who::DashmapAlone => Box::new(Alone(Dash::new(capacity))),

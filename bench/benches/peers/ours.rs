@@ -5,7 +5,7 @@ use curfew_bench::limit::Limit;
 use curfew_bench::sessions::UNBOUND;
 use curfew_engine::{Cause, Config, Key, Policy, PolicyId, Retain, Span, Start, Table, Tick};
 
-use crate::contender::{Contender, IDLE, Id, LIFETIME, SHORT};
+use crate::contender::{Contender, IDLE, Id, LIFETIME, SHORT, Step, work};
 
 /// How an id becomes a key of the engine.
 pub(crate) trait Keyed: Id {
@@ -41,6 +41,8 @@ impl Keyed for [u8; 32] {
 
 pub(crate) struct Curfew {
     pub(crate) table: Table,
+    /// Whether it is told of steps ahead.
+    ahead: bool,
     long: PolicyId,
     short: PolicyId,
 }
@@ -52,7 +54,11 @@ impl Curfew {
 
     pub(crate) fn of(table: Table) -> Result<Curfew> {
         let (long, short) = (policy(&table, IDLE)?, policy(&table, SHORT)?);
-        Ok(Curfew { table, long, short })
+        Ok(Curfew { table, ahead: false, long, short })
+    }
+
+    pub(crate) fn ahead(self) -> Curfew {
+        Curfew { ahead: true, ..self }
     }
 }
 
@@ -75,6 +81,14 @@ impl<K: Keyed> Contender<K> for Curfew {
 
     fn end(&self, key: K, now: u64) {
         let _ = self.table.end(key.key(&self.table), Cause::Logout, Tick::from_millis(now));
+    }
+
+    fn work(&self, steps: &[Step<K>], from: u64, advances: bool) -> usize {
+        if self.ahead {
+            work(self, self.table.ahead(steps, |step| step.key().key(&self.table)), from, advances)
+        } else {
+            work(self, steps.iter(), from, advances)
+        }
     }
 
     fn advance(&self, now: u64) -> usize {

@@ -1,6 +1,7 @@
 //! The public face: a table of sessions, and one file for each group of its verbs.
 
 mod advance;
+mod ahead;
 mod change;
 mod check;
 pub(crate) mod copy;
@@ -19,12 +20,13 @@ use std::path::Path;
 use std::sync::atomic::AtomicUsize;
 
 pub use advance::Advance;
+pub use ahead::{Ahead, Batched};
 pub use change::{Filter, Rotated};
 pub use check::Damage;
 pub use left::Left;
 pub use list::SessionInfo;
 pub use start::{Start, Started};
-pub use touch::{Batched, Mismatch, Verdict};
+pub use touch::{Mismatch, Verdict};
 pub use watch::{Changed, Seen, Watch};
 
 use crate::backing::{self, Config};

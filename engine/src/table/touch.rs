@@ -19,10 +19,6 @@ pub(crate) const HOPS: usize = 16;
 /// Looks at a session that is ended or rotated meanwhile. Each that fails was overtaken by one of
 /// the two; after so many in a few nanoseconds, whatever the caller came for is gone.
 const LOOKS: usize = 4;
-/// How far ahead `touch_many` asks for lines of the index, and for records.
-const AHEAD: usize = 16;
-/// No record has this number.
-const NO_SLOT: usize = usize::MAX;
 
 /// A session was presented without what it is bound to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -59,25 +55,6 @@ impl Verdict {
             Verdict::Grace(left) => left.resumes(),
             Verdict::Ended(_) | Verdict::Mismatch(_) | Verdict::Unknown => false,
         }
-    }
-}
-
-/// One session to touch in a batch, and its answer.
-#[derive(Clone, Copy, Debug)]
-pub struct Batched {
-    /// The session.
-    pub key: Key,
-    /// What was presented with it.
-    pub presented: Binding,
-    /// The answer.
-    pub verdict: Verdict,
-}
-
-impl Batched {
-    /// A touch of `key`, to be answered.
-    #[must_use]
-    pub fn new(key: Key, presented: Binding) -> Batched {
-        Batched { key, presented, verdict: Verdict::Unknown }
     }
 }
 
@@ -158,53 +135,6 @@ impl Table {
         }
     }
 
-    /// Touches many sessions, asking for their memory ahead of time. Each is answered as
-    /// [`Table::touch`] would answer it.
-    pub fn touch_many(&self, batch: &mut [Batched], now: Tick) {
-        let now = now.as_now();
-        for first in batch.iter().take(AHEAD) {
-            self.region.home(first.key.0[0]).prefetch();
-        }
-        // Which records were asked for, in a ring.
-        let mut asked = [NO_SLOT; AHEAD / 2];
-        for (first, asked) in batch.iter().zip(&mut asked) {
-            *asked = self.prefetch_record(first.key);
-        }
-        for this in 0..batch.len() {
-            if let Some(next) = batch.get(this + AHEAD) {
-                self.region.home(next.key.0[0]).prefetch();
-            }
-            let slot = asked[this % (AHEAD / 2)];
-            if let Some(next) = batch.get(this + AHEAD / 2) {
-                asked[this % (AHEAD / 2)] = self.prefetch_record(next.key);
-            }
-            let Batched { key, presented, .. } = batch[this];
-            batch[this].verdict = match self.region.record(slot) {
-                Some(line) => self.touch_at(line, key, presented, now),
-                None => self.look_further(key.0[0], key.0[1], presented, now, true),
-            };
-        }
-    }
-
-    /// Asks for the first record that may be of a key, and says which it is; [`NO_SLOT`] if there is none.
-    #[inline(always)]
-    fn prefetch_record(&self, key: Key) -> usize {
-        let Some(first) = self.region.home(key.0[0]).first(key.0[0]) else { return self.prefetch_beyond(key) };
-        first.prefetch();
-        first.slot()
-    }
-
-    /// The same of one that has found its group full.
-    #[inline(never)]
-    fn prefetch_beyond(&self, key: Key) -> usize {
-        let region = &self.region;
-        let shard = region.shard_of(key);
-        let Some(position) = region.index(shard).find(region, key.0[0], Some) else { return NO_SLOT };
-        let slot = shard * region.layout.slots + position;
-        region.prefetch(region.layout.record(slot));
-        slot
-    }
-
     /// The first record that may be of a key.
     #[inline(always)]
     fn first(&self, key: Key) -> Option<First<'_>> {
@@ -218,7 +148,7 @@ impl Table {
 
     /// Touches a session whose record this probably is.
     #[inline(always)]
-    fn touch_at(&self, line: &Line, key: Key, presented: Binding, now: Tick) -> Verdict {
+    pub(crate) fn touch_at(&self, line: &Line, key: Key, presented: Binding, now: Tick) -> Verdict {
         let Some(seen) = Seen::of(line, key) else {
             return self.look_further(key.0[0], key.0[1], presented, now, true);
         };
@@ -264,7 +194,7 @@ impl Table {
 
     /// Goes through all places where a session may be.
     #[inline(never)]
-    fn look_further(&self, low: u64, high: u64, presented: Binding, now: Tick, counts: bool) -> Verdict {
+    pub(crate) fn look_further(&self, low: u64, high: u64, presented: Binding, now: Tick, counts: bool) -> Verdict {
         let (region, key) = (&self.region, Key([low, high]));
         let shard = region.shard_of(key);
         let first = shard * region.layout.slots;

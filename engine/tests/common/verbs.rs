@@ -98,6 +98,9 @@ pub fn call(table: &Table, random: &mut impl Chance, now: Tick, keys: u64) {
         12 => {
             let mut batch: Vec<_> = (0..keys).map(|number| Batched::new(key(table, number), binding)).collect();
             table.touch_many(&mut batch, now);
+            for number in table.ahead(0..keys, |number| key(table, *number)) {
+                let _ = table.peek(key(table, number), binding, now);
+            }
         }
         13..15 => drop(table.end(one, Cause::Logout, now)),
         15 => drop(table.end_subject(who, Cause::Revoked, now)),
