@@ -3,6 +3,7 @@
 //! What is unset has nginx's marks for that (-1, null), so that a level takes it from the one above.
 
 mod directives;
+mod source;
 
 use std::ffi::{c_char, c_void};
 use std::ptr::{addr_of, null_mut};
@@ -19,8 +20,9 @@ use crate::zone::Zone;
 use crate::{ambiguity, module};
 
 pub(crate) use directives::DIRECTIVES;
+pub(crate) use source::COOKIE;
 
-/// Text with variables, as a directive has it; null when the directive is not there.
+/// Text with variables, or a cookie by its name, as a directive has it; null when the directive is not there.
 pub(crate) type Value = *mut ngx_http_complex_value_t;
 
 const OK: *mut c_char = null_mut();
@@ -267,8 +269,8 @@ impl LocConf {
                 let variable = String::from_utf8_lossy(name);
                 return Err(format!(
                     "\"{directive}\": nginx reads \"${variable}\" here, because names of variables have no \"-\" and no \
-                     \".\"; write \"_\" for \"-\" in the name of a header, take a cookie by a map, as the documentation of \
-                     curfew_id says, and write \"${{{variable}}}\" if that is meant"
+                     \".\"; write \"_\" for \"-\" in the name of a header, cookie=name or upstream_cookie=name with the whole \
+                     name of a cookie, and \"${{{variable}}}\" if that is meant"
                 ));
             }
         }

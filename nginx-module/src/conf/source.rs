@@ -1,0 +1,126 @@
+//! What a directive takes a text from: variables, or a cookie by its name (`cookie=NAME`,
+//! `upstream_cookie=NAME`), which may have characters that names of variables cannot have.
+//!
+//! nginx has a variable for every name of a cookie, and only its configuration has no way to write some of
+//! them. So `cookie=a.b` is the variable `cookie_a.b`, looked up as nginx looks up `$cookie_a`: all that goes
+//! for the one goes for the other, in every version.
+
+use std::ffi::{c_char, c_void};
+use std::mem::offset_of;
+
+use nginx_sys::{
+    ngx_command_t, ngx_conf_t, ngx_http_complex_value_t, ngx_http_complex_value_t__bindgen_ty_1,
+    ngx_http_get_variable_index, ngx_http_script_copy_var_code, ngx_http_script_copy_var_len_code,
+    ngx_http_script_var_code_t, ngx_http_set_complex_value_slot, ngx_str_t, ngx_uint_t,
+};
+
+use super::directives::words;
+use super::{LocConf, OK, REFUSED, Value, refuse};
+use crate::nginx::{bytes, fence, in_pool, text_in_pool};
+
+/// What stands before the name of a cookie of the request, and of one that the application sets.
+pub(crate) const COOKIE: &[u8] = b"cookie=";
+const UPSTREAM_COOKIE: &[u8] = b"upstream_cookie=";
+
+/// Sets a directive that takes text with variables, or a cookie by its name.
+pub(super) unsafe extern "C" fn set(
+    cf: *mut ngx_conf_t,
+    command: *mut ngx_command_t,
+    conf: *mut c_void,
+) -> *mut c_char {
+    // SAFETY: nginx calls this for a directive with one word and the configuration of its level, and the
+    // directive's offset is that of a `Value` in it.
+    unsafe {
+        fence((*cf).log, REFUSED, || {
+            let (text, offset) = (words(cf)[1], (*command).offset);
+            let place = conf.byte_add(offset).cast::<Value>();
+            let written = bytes(text);
+            let is_upstream = written.starts_with(UPSTREAM_COOKIE);
+            if !is_upstream && !written.starts_with(COOKIE) {
+                let answer = ngx_http_set_complex_value_slot(cf, command, conf);
+                return if answer == OK { check_text(cf, offset, *place) } else { answer };
+            }
+            if !(*place).is_null() {
+                return c"is duplicate".as_ptr().cast_mut();
+            }
+            if is_upstream && offset == offset_of!(LocConf, id) {
+                return refuse(cf, "a request has no answer yet: \"curfew_id\" takes cookie=, not upstream_cookie=");
+            }
+            let name = &written[if is_upstream { UPSTREAM_COOKIE.len() } else { COOKIE.len() }..];
+            if let Err(message) = check_name(name) {
+                return refuse(cf, &message);
+            }
+            match variable(cf, text) {
+                Some(value) => *place = value,
+                None => return REFUSED,
+            }
+            OK
+        })
+    }
+}
+
+/// What names a session is another text in each request: one that is not would be everybody's session, and
+/// is most likely another one of these, misspelt.
+unsafe fn check_text(cf: *mut ngx_conf_t, offset: usize, value: Value) -> *mut c_char {
+    // SAFETY: nginx has just compiled the value; without variables it has no steps.
+    let (text, is_constant) = unsafe { (bytes((*value).value), (*value).lengths.is_null()) };
+    let names = [offset_of!(LocConf, id), offset_of!(LocConf, start), offset_of!(LocConf, rotate)];
+    if !is_constant || text.is_empty() || !names.contains(&offset) {
+        return OK;
+    }
+    let text = String::from_utf8_lossy(text);
+    refuse(
+        cf,
+        &format!("\"{text}\" is the same for every request; write $cookie_name, cookie=name, or another variable"),
+    )
+}
+
+/// What a name may consist of is what RFC 6265 says, less what means something to nginx or to an application:
+/// a variable, or an encoding.
+fn check_name(name: &[u8]) -> Result<(), String> {
+    let is_fit = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#&'*-.^_`|~".contains(byte);
+    if name.is_empty() {
+        return Err("the name of a cookie is missing; write it like cookie=__Host-sid".into());
+    }
+    let Some(unfit) = name.iter().find(|byte| !is_fit(byte)) else { return Ok(()) };
+    let name = String::from_utf8_lossy(name);
+    let unfit = unfit.escape_ascii();
+    Err(format!(
+        "invalid character \"{unfit}\" in the name of a cookie \"{name}\"; there are letters, digits and !#&'*-.^_`|~"
+    ))
+}
+
+/// Text that consists of one variable, as nginx compiles it.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Steps {
+    code: *const (),
+    variable: ngx_uint_t,
+    end: *const (),
+}
+
+const _: () = assert!(offset_of!(Steps, end) == size_of::<ngx_http_script_var_code_t>());
+
+/// The text `cookie=NAME`, which stands for the variable `cookie_NAME`; `None` when nginx is out of memory.
+///
+/// # Safety
+/// `cf` must be the configuration that is being read, and `text` such a one in its pool.
+unsafe fn variable(cf: *mut ngx_conf_t, text: ngx_str_t) -> Option<Value> {
+    // SAFETY: nginx copies the name. What is made has the form that nginx's own compiler gives to one variable: a
+    // step and a null pointer, for its length and for itself, and a list of variables that -1 ends.
+    unsafe {
+        let pool = (*cf).pool;
+        let name: Vec<u8> = bytes(text).iter().map(|byte| if *byte == b'=' { b'_' } else { *byte }).collect();
+        let mut name = text_in_pool(pool, &name)?;
+        let index = ngx_uint_t::try_from(ngx_http_get_variable_index(cf, &mut name)).ok()?;
+        let steps = |code| in_pool(pool, Steps { code, variable: index, end: std::ptr::null() });
+        let value = ngx_http_complex_value_t {
+            value: text,
+            flushes: in_pool(pool, [index, ngx_uint_t::MAX])?.cast(),
+            lengths: steps(ngx_http_script_copy_var_len_code as *const ())?.cast(),
+            values: steps(ngx_http_script_copy_var_code as *const ())?.cast(),
+            u: ngx_http_complex_value_t__bindgen_ty_1 { size: 0 },
+        };
+        in_pool(pool, value)
+    }
+}
