@@ -70,6 +70,8 @@ pub(crate) struct LocConf {
     streams: ngx_flag_t,
     pub(crate) stream_activity: ngx_uint_t,
     pub(crate) start: Value,
+    /// The condition on which `start` begins one; it belongs to that, and is none if it is null.
+    pub(crate) start_if: Value,
     pub(crate) rotate: Value,
     pub(crate) reauthenticated: Value,
     pub(crate) end: ngx_uint_t,
@@ -117,6 +119,7 @@ impl LocConf {
         streams: UNSET,
         stream_activity: UNSET_CHOICE,
         start: null_mut(),
+        start_if: null_mut(),
         rotate: null_mut(),
         reauthenticated: null_mut(),
         end: UNSET_CHOICE,
@@ -207,6 +210,9 @@ impl LocConf {
             }
         }
         pick(&mut self.guard, above.guard, UNSET, 0);
+        if self.start.is_null() {
+            (self.start, self.start_if) = (above.start, above.start_if);
+        }
         if self.target.is_null() {
             self.target = above.target;
         }
@@ -216,7 +222,6 @@ impl LocConf {
             (&mut self.binding, above.binding),
             (&mut self.expires, above.expires),
             (&mut self.activity, above.activity),
-            (&mut self.start, above.start),
             (&mut self.rotate, above.rotate),
             (&mut self.reauthenticated, above.reauthenticated),
             (&mut self.deny_redirect, above.deny_redirect),
@@ -261,9 +266,13 @@ impl LocConf {
         for (directive, value) in [
             ("curfew_id", self.id),
             ("curfew_start", self.start),
+            ("curfew_start", self.start_if),
             ("curfew_rotate", self.rotate),
             ("curfew_subject", self.subject),
             ("curfew_binding", self.binding),
+            ("curfew_expires", self.expires),
+            ("curfew_activity", self.activity),
+            ("curfew_reauthenticated", self.reauthenticated),
         ] {
             if let Some(name) = ambiguity::cut_name(value) {
                 let variable = String::from_utf8_lossy(name);

@@ -9,9 +9,10 @@ use std::ffi::{c_char, c_void};
 use std::mem::offset_of;
 
 use nginx_sys::{
-    ngx_command_t, ngx_conf_t, ngx_http_complex_value_t, ngx_http_complex_value_t__bindgen_ty_1,
-    ngx_http_get_variable_index, ngx_http_script_copy_var_code, ngx_http_script_copy_var_len_code,
-    ngx_http_script_var_code_t, ngx_http_set_complex_value_slot, ngx_str_t, ngx_uint_t,
+    ngx_command_t, ngx_conf_t, ngx_http_compile_complex_value, ngx_http_compile_complex_value_t,
+    ngx_http_complex_value_t, ngx_http_complex_value_t__bindgen_ty_1, ngx_http_get_variable_index,
+    ngx_http_script_copy_var_code, ngx_http_script_copy_var_len_code, ngx_http_script_var_code_t,
+    ngx_http_set_complex_value_slot, ngx_str_t, ngx_uint_t,
 };
 
 use super::directives::words;
@@ -21,6 +22,9 @@ use crate::nginx::{bytes, fence, in_pool, text_in_pool};
 /// What stands before the name of a cookie of the request, and of one that the application sets.
 pub(crate) const COOKIE: &[u8] = b"cookie=";
 const UPSTREAM_COOKIE: &[u8] = b"upstream_cookie=";
+
+/// What stands before the condition on which a session begins.
+const IF: &[u8] = b"if=";
 
 /// Sets a directive that takes text with variables, or a cookie by its name.
 pub(super) unsafe extern "C" fn set(
@@ -59,20 +63,75 @@ pub(super) unsafe extern "C" fn set(
     }
 }
 
+/// Sets `curfew_start`, which may have a condition. The level has a source of its own then, and a condition only
+/// with that: `merge` takes both over or neither.
+pub(super) unsafe extern "C" fn set_start(
+    cf: *mut ngx_conf_t,
+    command: *mut ngx_command_t,
+    conf: *mut c_void,
+) -> *mut c_char {
+    // SAFETY: nginx calls this for a directive with one word or two, as for `set`.
+    unsafe {
+        fence((*cf).log, REFUSED, || {
+            let answer = set(cf, command, conf);
+            if answer != OK {
+                return answer;
+            }
+            if bytes(words(cf)[1]).starts_with(IF) {
+                return refuse(cf, "what names the session comes before if=");
+            }
+            let Some(word) = words(cf).get(2) else { return OK };
+            let Some(condition) = bytes(*word).strip_prefix(IF) else {
+                let word = String::from_utf8_lossy(bytes(*word));
+                return refuse(cf, &format!("invalid parameter \"{word}\"; there is if="));
+            };
+            match compile(cf, condition) {
+                Some(value) if (*value).lengths.is_null() => {
+                    refuse_constant(cf, condition, "a condition has a variable")
+                }
+                Some(value) => {
+                    (*conf.cast::<LocConf>()).start_if = value;
+                    OK
+                }
+                None => REFUSED,
+            }
+        })
+    }
+}
+
+/// Text with variables; `None` when it is none, which nginx has logged.
+///
+/// # Safety
+/// `cf` must be the configuration that is being read.
+unsafe fn compile(cf: *mut ngx_conf_t, text: &[u8]) -> Option<Value> {
+    // SAFETY: zeroes are a valid description of what is to be compiled, and a valid value, which nginx fills in;
+    // the text is copied, because nginx points at it as long as the configuration lives.
+    unsafe {
+        let mut text = text_in_pool((*cf).pool, text)?;
+        let mut compiler: ngx_http_compile_complex_value_t = std::mem::zeroed();
+        compiler.cf = cf;
+        compiler.value = &mut text;
+        compiler.complex_value = in_pool((*cf).pool, std::mem::zeroed::<ngx_http_complex_value_t>())?;
+        (ngx_http_compile_complex_value(&mut compiler) == crate::nginx::OK).then_some(compiler.complex_value)
+    }
+}
+
 /// What names a session is another text in each request: one that is not would be everybody's session, and
 /// is most likely another one of these, misspelt.
 unsafe fn check_text(cf: *mut ngx_conf_t, offset: usize, value: Value) -> *mut c_char {
     // SAFETY: nginx has just compiled the value; without variables it has no steps.
     let (text, is_constant) = unsafe { (bytes((*value).value), (*value).lengths.is_null()) };
     let names = [offset_of!(LocConf, id), offset_of!(LocConf, start), offset_of!(LocConf, rotate)];
-    if !is_constant || text.is_empty() || !names.contains(&offset) {
-        return OK;
+    if is_constant && !text.is_empty() && names.contains(&offset) {
+        refuse_constant(cf, text, "write $cookie_name, cookie=name, or another variable")
+    } else {
+        OK
     }
+}
+
+fn refuse_constant(cf: *mut ngx_conf_t, text: &[u8], advice: &str) -> *mut c_char {
     let text = String::from_utf8_lossy(text);
-    refuse(
-        cf,
-        &format!("\"{text}\" is the same for every request; write $cookie_name, cookie=name, or another variable"),
-    )
+    refuse(cf, &format!("\"{text}\" is the same for every request; {advice}"))
 }
 
 /// What a name may consist of is what RFC 6265 says, less what means something to nginx or to an application:

@@ -388,3 +388,57 @@ fn what_a_variable_needs_a_named_cookie_needs_too() {
     ));
     assert!(in_order && text.contains("may begin again once it is forgotten"), "{text}");
 }
+
+#[test]
+fn a_session_begins_on_a_condition_that_each_level_has_with_its_own_source() {
+    // Express sets its cookie for whoever comes by, and a login that fails is a page like any other.
+    let more = "location = /enter { curfew off; proxy_pass http://$APP;
+                                    curfew_start upstream_cookie=connect.sid if=$upstream_http_x_logged_in; }
+                location /above { curfew off; curfew_start $upstream_cookie_sid if=$upstream_http_x_logged_in$arg_now;
+                                  proxy_pass http://$APP; location /above/takes { proxy_pass http://$APP; }
+                                  location /above/always { curfew_start $upstream_cookie_sid; proxy_pass http://$APP; } }";
+    let nginx = start("connect.sid", more);
+    let begins = |path: &str, query: &str, id: &str| {
+        let cookies = format!("header=Set-Cookie:connect.sid={id}&header=Set-Cookie:sid={id}");
+        let response = nginx.get(&format!("{path}?{cookies}&{query}"), &[]);
+        assert_eq!(response.status, 200, "{path} {query}");
+        let known = with(&nginx, "/", &format!("connect.sid={id}")).status == 200;
+        assert_eq!(response.verdict() == "ACTIVE", known, "{path} {query}");
+        known
+    };
+    for (number, path) in ["/enter", "/above", "/above/takes"].iter().enumerate() {
+        for (query, expected) in [
+            ("", false),
+            ("header=X-Logged-In:", false),
+            ("header=X-Logged-In:0", false),
+            ("header=X-Logged-In:1", true),
+            ("header=X-Logged-In:yes", true),
+        ] {
+            let id = format!("{number}-{}", query.len());
+            assert_eq!(begins(path, query, &id), expected, "{path} {query}");
+        }
+    }
+    assert!(begins("/above/always", "", "always"), "its own source has no condition");
+    assert!(begins("/above/takes", "now=1", "now"));
+}
+
+#[test]
+fn a_condition_that_says_nothing_is_refused() {
+    let site = Site::new();
+    for (directive, message) in [
+        ("curfew_start upstream_cookie=a.b if=;", "\"\" is the same for every request"),
+        ("curfew_start upstream_cookie=a.b if=upstream_cookie=b;", "is the same for every request"),
+        ("curfew_start upstream_cookie=a.b $upstream_http_x;", "invalid parameter \"$upstream_http_x\""),
+        ("curfew_start if=$upstream_http_x;", "what names the session comes before"),
+        ("curfew_start upstream_cookie=a.b if=$upstream_http_x-logged-in;", "nginx reads \"$upstream_http_x\" here"),
+        ("curfew_start upstream_cookie=a.b if=$a if=$b;", "invalid number of arguments"),
+        ("curfew_id cookie=a.b if=$upstream_http_x;", "invalid number of arguments"),
+        ("curfew_start $upstream_cookie_a if=$arg_b; curfew_start $upstream_cookie_a;", "is duplicate"),
+        ("curfew_reauthenticated $upstream_http_x-proved;", "nginx reads \"$upstream_http_x\" here"),
+        ("curfew_activity $arg_counts.here;", "nginx reads \"$arg_counts\" here"),
+        ("curfew_expires $upstream_http_token-expires;", "nginx reads \"$upstream_http_token\" here"),
+    ] {
+        let (in_order, text) = site.check(&format!("server {{ {directive} }}"));
+        assert!(!in_order && text.contains(message) && text.contains("nginx.conf:"), "{directive}\n{text}");
+    }
+}
