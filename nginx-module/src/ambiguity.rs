@@ -4,12 +4,12 @@
 //! session and the application serve another, which may have ended long ago. So a request that has
 //! several values for what names its session has none.
 
-use crate::conf::Value;
+use crate::conf::{COOKIE, Value};
 use crate::nginx::{Request, bytes};
 use crate::values::{Place, values};
 
-/// Whether `source` is a cookie, a header or an argument (`$cookie_name`, `$http_name`, `$arg_name`) of
-/// which an application may find another value than nginx has, which is `value`.
+/// Whether `source` is a cookie, a header or an argument (`$cookie_name`, `cookie=name`, `$http_name`,
+/// `$arg_name`) of which an application may find another value than nginx has, which is `value`.
 pub(crate) fn is_ambiguous(request: Request<'_>, source: Value, value: &[u8]) -> bool {
     let value = value.trim_ascii();
     all(request, source, &mut |other| other != value)
@@ -56,10 +56,13 @@ enum Source {
     Argument,
 }
 
-/// What a directive's text names, if it is one variable and nothing else.
+/// What a directive's text names, if it is one variable or a cookie by its name, and nothing else.
 fn named<'v>(source: Value) -> Option<(Source, &'v [u8])> {
     // SAFETY: it is null or the text of a directive, which lives as long as the configuration that serves the request.
     let text = unsafe { bytes(source.as_ref()?.value) };
+    if let Some(name) = text.strip_prefix(COOKIE) {
+        return Some((Source::Cookie, name));
+    }
     let text = text.strip_prefix(b"$")?;
     let text = text.strip_prefix(b"{").and_then(|text| text.strip_suffix(b"}")).unwrap_or(text);
     let sources = [(&b"cookie_"[..], Source::Cookie), (b"http_", Source::Header), (b"arg_", Source::Argument)];

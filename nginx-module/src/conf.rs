@@ -3,6 +3,7 @@
 //! What is unset has nginx's marks for that (-1, null), so that a level takes it from the one above.
 
 mod directives;
+mod source;
 
 use std::ffi::{c_char, c_void};
 use std::ptr::{addr_of, null_mut};
@@ -19,8 +20,9 @@ use crate::zone::Zone;
 use crate::{ambiguity, module};
 
 pub(crate) use directives::DIRECTIVES;
+pub(crate) use source::COOKIE;
 
-/// Text with variables, as a directive has it; null when the directive is not there.
+/// Text with variables, or a cookie by its name, as a directive has it; null when the directive is not there.
 pub(crate) type Value = *mut ngx_http_complex_value_t;
 
 const OK: *mut c_char = null_mut();
@@ -68,6 +70,8 @@ pub(crate) struct LocConf {
     streams: ngx_flag_t,
     pub(crate) stream_activity: ngx_uint_t,
     pub(crate) start: Value,
+    /// The condition on which `start` begins one; it belongs to that, and is none if it is null.
+    pub(crate) start_if: Value,
     pub(crate) rotate: Value,
     pub(crate) reauthenticated: Value,
     pub(crate) end: ngx_uint_t,
@@ -115,6 +119,7 @@ impl LocConf {
         streams: UNSET,
         stream_activity: UNSET_CHOICE,
         start: null_mut(),
+        start_if: null_mut(),
         rotate: null_mut(),
         reauthenticated: null_mut(),
         end: UNSET_CHOICE,
@@ -205,6 +210,9 @@ impl LocConf {
             }
         }
         pick(&mut self.guard, above.guard, UNSET, 0);
+        if self.start.is_null() {
+            (self.start, self.start_if) = (above.start, above.start_if);
+        }
         if self.target.is_null() {
             self.target = above.target;
         }
@@ -214,7 +222,6 @@ impl LocConf {
             (&mut self.binding, above.binding),
             (&mut self.expires, above.expires),
             (&mut self.activity, above.activity),
-            (&mut self.start, above.start),
             (&mut self.rotate, above.rotate),
             (&mut self.reauthenticated, above.reauthenticated),
             (&mut self.deny_redirect, above.deny_redirect),
@@ -259,16 +266,20 @@ impl LocConf {
         for (directive, value) in [
             ("curfew_id", self.id),
             ("curfew_start", self.start),
+            ("curfew_start", self.start_if),
             ("curfew_rotate", self.rotate),
             ("curfew_subject", self.subject),
             ("curfew_binding", self.binding),
+            ("curfew_expires", self.expires),
+            ("curfew_activity", self.activity),
+            ("curfew_reauthenticated", self.reauthenticated),
         ] {
             if let Some(name) = ambiguity::cut_name(value) {
                 let variable = String::from_utf8_lossy(name);
                 return Err(format!(
                     "\"{directive}\": nginx reads \"${variable}\" here, because names of variables have no \"-\" and no \
-                     \".\"; write \"_\" for \"-\" in the name of a header, take a cookie by a map, as the documentation of \
-                     curfew_id says, and write \"${{{variable}}}\" if that is meant"
+                     \".\"; write \"_\" for \"-\" in the name of a header, cookie=name or upstream_cookie=name with the whole \
+                     name of a cookie, and \"${{{variable}}}\" if that is meant"
                 ));
             }
         }

@@ -109,6 +109,9 @@ fn is_cleared(request: Request<'_>, id: Value) -> bool {
 }
 
 fn start(request: Request<'_>, conf: &LocConf) -> Result<(), ngx_int_t> {
+    if !conf.start_if.is_null() && !is_true(request.evaluate(conf.start_if).ok_or(ERROR)?) {
+        return Ok(());
+    }
     if is_cleared(request, conf.start) {
         return Ok(());
     }

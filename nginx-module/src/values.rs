@@ -130,8 +130,15 @@ fn spelt(text: &[u8]) -> Option<(u8, &[u8])> {
 /// A text without the byte of a name that it begins with, however that is spelt.
 fn without(text: &[u8], byte: u8) -> Option<&[u8]> {
     let (found, rest) = spelt(text)?;
-    let is_it = found.eq_ignore_ascii_case(&byte) || byte == b'_' && matches!(found, b'.' | b' ' | b'[' | b'+');
-    is_it.then_some(rest)
+    (folded(found) == folded(byte)).then_some(rest)
+}
+
+/// What all bytes have in common that are one for some application: PHP finds `a.b` under the name `a_b`.
+fn folded(byte: u8) -> u8 {
+    match byte {
+        b'.' | b' ' | b'[' | b'+' => b'_',
+        byte => byte.to_ascii_lowercase(),
+    }
 }
 
 /// Where the first pair ends. Eight bytes at a time: browsers send long lists of cookies.

@@ -17,7 +17,7 @@ use nginx_sys::{
     ngx_parse_time, ngx_str_t, ngx_uint_t,
 };
 
-use super::{LocConf, OK, REFUSED, Target, UNSET, choice, main_of, refuse};
+use super::{LocConf, OK, REFUSED, Target, UNSET, choice, main_of, refuse, source};
 use crate::nginx::{bytes, constant, fence, in_pool, text_in_pool};
 use crate::zone::Zone;
 use crate::{admin, page};
@@ -26,7 +26,7 @@ use crate::{admin, page};
 const MOST_POLICIES: usize = 64;
 
 /// The words of a directive, its name first.
-unsafe fn words<'a>(cf: *mut ngx_conf_t) -> &'a mut [ngx_str_t] {
+pub(super) unsafe fn words<'a>(cf: *mut ngx_conf_t) -> &'a mut [ngx_str_t] {
     // SAFETY: while a directive is set, `args` is an array of strings that lie in the pool.
     unsafe { (*(*cf).args).as_slice_mut::<ngx_str_t>() }
 }
@@ -314,6 +314,11 @@ const fn text(name: &'static CStr, offset: usize) -> ngx_command_t {
     directive(name, kind, ngx_http_set_complex_value_slot, NGX_HTTP_LOC_CONF_OFFSET, offset, null_mut())
 }
 
+/// A directive that takes what a request or its answer says.
+const fn from(name: &'static CStr, offset: usize) -> ngx_command_t {
+    directive(name, ANYWHERE | NGX_CONF_TAKE1, source::set, NGX_HTTP_LOC_CONF_OFFSET, offset, null_mut())
+}
+
 /// A directive that is on or off.
 const fn flag(name: &'static CStr, offset: usize) -> ngx_command_t {
     let kind = ANYWHERE | NGX_CONF_FLAG;
@@ -331,17 +336,24 @@ pub(crate) static mut DIRECTIVES: [ngx_command_t; 27] = [
     directive(c"curfew_policy", HTTP | NGX_CONF_2MORE, set_policy, NGX_HTTP_MAIN_CONF_OFFSET, 0, null_mut()),
     directive(c"curfew_log_level", HTTP | NGX_CONF_TAKE1, set_log_level, NGX_HTTP_MAIN_CONF_OFFSET, 0, null_mut()),
     directive(c"curfew", ANYWHERE | NGX_CONF_TAKE12, set_guard, NGX_HTTP_LOC_CONF_OFFSET, 0, null_mut()),
-    text(c"curfew_id", offset_of!(LocConf, id)),
-    text(c"curfew_subject", offset_of!(LocConf, subject)),
-    text(c"curfew_binding", offset_of!(LocConf, binding)),
-    text(c"curfew_expires", offset_of!(LocConf, expires)),
-    text(c"curfew_activity", offset_of!(LocConf, activity)),
+    from(c"curfew_id", offset_of!(LocConf, id)),
+    from(c"curfew_subject", offset_of!(LocConf, subject)),
+    from(c"curfew_binding", offset_of!(LocConf, binding)),
+    from(c"curfew_expires", offset_of!(LocConf, expires)),
+    from(c"curfew_activity", offset_of!(LocConf, activity)),
     one_of(c"curfew_activity_at", offset_of!(LocConf, activity_at), addr_of_mut!(COUNTS_AT).cast()),
     flag(c"curfew_streams", offset_of!(LocConf, streams)),
     one_of(c"curfew_stream_activity", offset_of!(LocConf, stream_activity), addr_of_mut!(STREAM_ACTIVITY).cast()),
-    text(c"curfew_start", offset_of!(LocConf, start)),
-    text(c"curfew_rotate", offset_of!(LocConf, rotate)),
-    text(c"curfew_reauthenticated", offset_of!(LocConf, reauthenticated)),
+    directive(
+        c"curfew_start",
+        ANYWHERE | NGX_CONF_TAKE12,
+        source::set_start,
+        NGX_HTTP_LOC_CONF_OFFSET,
+        offset_of!(LocConf, start),
+        null_mut(),
+    ),
+    from(c"curfew_rotate", offset_of!(LocConf, rotate)),
+    from(c"curfew_reauthenticated", offset_of!(LocConf, reauthenticated)),
     one_of(c"curfew_end", offset_of!(LocConf, end), addr_of_mut!(ENDS).cast()),
     one_of(c"curfew_unknown", offset_of!(LocConf, unknown), addr_of_mut!(UNKNOWN).cast()),
     one_of(c"curfew_no_id", offset_of!(LocConf, no_id), addr_of_mut!(DENY_OR_PASS).cast()),

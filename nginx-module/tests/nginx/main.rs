@@ -11,6 +11,7 @@ mod http2;
 mod http3;
 mod life;
 mod limits;
+mod named_cookies;
 mod open;
 mod open_app;
 mod open_http3;

@@ -1,0 +1,185 @@
+//! What a directive takes a text from: variables, or a cookie by its name (`cookie=NAME`,
+//! `upstream_cookie=NAME`), which may have characters that names of variables cannot have.
+//!
+//! nginx has a variable for every name of a cookie, and only its configuration has no way to write some of
+//! them. So `cookie=a.b` is the variable `cookie_a.b`, looked up as nginx looks up `$cookie_a`: all that goes
+//! for the one goes for the other, in every version.
+
+use std::ffi::{c_char, c_void};
+use std::mem::offset_of;
+
+use nginx_sys::{
+    ngx_command_t, ngx_conf_t, ngx_http_compile_complex_value, ngx_http_compile_complex_value_t,
+    ngx_http_complex_value_t, ngx_http_complex_value_t__bindgen_ty_1, ngx_http_get_variable_index,
+    ngx_http_script_copy_var_code, ngx_http_script_copy_var_len_code, ngx_http_script_var_code_t,
+    ngx_http_set_complex_value_slot, ngx_str_t, ngx_uint_t,
+};
+
+use super::directives::words;
+use super::{LocConf, OK, REFUSED, Value, refuse};
+use crate::nginx::{bytes, fence, in_pool, text_in_pool};
+
+/// What stands before the name of a cookie of the request, and of one that the application sets.
+pub(crate) const COOKIE: &[u8] = b"cookie=";
+const UPSTREAM_COOKIE: &[u8] = b"upstream_cookie=";
+
+/// What stands before the condition on which a session begins.
+const IF: &[u8] = b"if=";
+
+/// Sets a directive that takes text with variables, or a cookie by its name.
+pub(super) unsafe extern "C" fn set(
+    cf: *mut ngx_conf_t,
+    command: *mut ngx_command_t,
+    conf: *mut c_void,
+) -> *mut c_char {
+    // SAFETY: nginx calls this for a directive with one word and the configuration of its level, and the
+    // directive's offset is that of a `Value` in it.
+    unsafe {
+        fence((*cf).log, REFUSED, || {
+            let (text, offset) = (words(cf)[1], (*command).offset);
+            let place = conf.byte_add(offset).cast::<Value>();
+            let written = bytes(text);
+            let is_upstream = written.starts_with(UPSTREAM_COOKIE);
+            if !is_upstream && !written.starts_with(COOKIE) {
+                let answer = ngx_http_set_complex_value_slot(cf, command, conf);
+                return if answer == OK { check_text(cf, offset, *place) } else { answer };
+            }
+            if !(*place).is_null() {
+                return c"is duplicate".as_ptr().cast_mut();
+            }
+            if is_upstream && offset == offset_of!(LocConf, id) {
+                return refuse(cf, "a request has no answer yet: \"curfew_id\" takes cookie=, not upstream_cookie=");
+            }
+            let name = &written[if is_upstream { UPSTREAM_COOKIE.len() } else { COOKIE.len() }..];
+            if let Err(message) = check_name(name) {
+                return refuse(cf, &message);
+            }
+            match variable(cf, text) {
+                Some(value) => *place = value,
+                None => return REFUSED,
+            }
+            OK
+        })
+    }
+}
+
+/// Sets `curfew_start`, which may have a condition. The level has a source of its own then, and a condition only
+/// with that: `merge` takes both over or neither.
+pub(super) unsafe extern "C" fn set_start(
+    cf: *mut ngx_conf_t,
+    command: *mut ngx_command_t,
+    conf: *mut c_void,
+) -> *mut c_char {
+    // SAFETY: nginx calls this for a directive with one word or two, as for `set`.
+    unsafe {
+        fence((*cf).log, REFUSED, || {
+            let answer = set(cf, command, conf);
+            if answer != OK {
+                return answer;
+            }
+            if bytes(words(cf)[1]).starts_with(IF) {
+                return refuse(cf, "what names the session comes before if=");
+            }
+            let Some(word) = words(cf).get(2) else { return OK };
+            let Some(condition) = bytes(*word).strip_prefix(IF) else {
+                let word = String::from_utf8_lossy(bytes(*word));
+                return refuse(cf, &format!("invalid parameter \"{word}\"; there is if="));
+            };
+            match compile(cf, condition) {
+                Some(value) if (*value).lengths.is_null() => {
+                    refuse_constant(cf, condition, "a condition has a variable")
+                }
+                Some(value) => {
+                    (*conf.cast::<LocConf>()).start_if = value;
+                    OK
+                }
+                None => REFUSED,
+            }
+        })
+    }
+}
+
+/// Text with variables; `None` when it is none, which nginx has logged.
+///
+/// # Safety
+/// `cf` must be the configuration that is being read.
+unsafe fn compile(cf: *mut ngx_conf_t, text: &[u8]) -> Option<Value> {
+    // SAFETY: zeroes are a valid description of what is to be compiled, and a valid value, which nginx fills in;
+    // the text is copied, because nginx points at it as long as the configuration lives.
+    unsafe {
+        let mut text = text_in_pool((*cf).pool, text)?;
+        let mut compiler: ngx_http_compile_complex_value_t = std::mem::zeroed();
+        compiler.cf = cf;
+        compiler.value = &mut text;
+        compiler.complex_value = in_pool((*cf).pool, std::mem::zeroed::<ngx_http_complex_value_t>())?;
+        (ngx_http_compile_complex_value(&mut compiler) == crate::nginx::OK).then_some(compiler.complex_value)
+    }
+}
+
+/// What names a session is another text in each request: one that is not would be everybody's session, and
+/// is most likely another one of these, misspelt.
+unsafe fn check_text(cf: *mut ngx_conf_t, offset: usize, value: Value) -> *mut c_char {
+    // SAFETY: nginx has just compiled the value; without variables it has no steps.
+    let (text, is_constant) = unsafe { (bytes((*value).value), (*value).lengths.is_null()) };
+    let names = [offset_of!(LocConf, id), offset_of!(LocConf, start), offset_of!(LocConf, rotate)];
+    if is_constant && !text.is_empty() && names.contains(&offset) {
+        refuse_constant(cf, text, "write $cookie_name, cookie=name, or another variable")
+    } else {
+        OK
+    }
+}
+
+fn refuse_constant(cf: *mut ngx_conf_t, text: &[u8], advice: &str) -> *mut c_char {
+    let text = String::from_utf8_lossy(text);
+    refuse(cf, &format!("\"{text}\" is the same for every request; {advice}"))
+}
+
+/// What a name may consist of is what RFC 6265 says, less what means something to nginx or to an application:
+/// a variable, or an encoding.
+fn check_name(name: &[u8]) -> Result<(), String> {
+    let is_fit = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#&'*-.^_`|~".contains(byte);
+    if name.is_empty() {
+        return Err("the name of a cookie is missing; write it like cookie=__Host-sid".into());
+    }
+    let Some(unfit) = name.iter().find(|byte| !is_fit(byte)) else { return Ok(()) };
+    let name = String::from_utf8_lossy(name);
+    let unfit = unfit.escape_ascii();
+    Err(format!(
+        "invalid character \"{unfit}\" in the name of a cookie \"{name}\"; there are letters, digits and !#&'*-.^_`|~"
+    ))
+}
+
+/// Text that consists of one variable, as nginx compiles it.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Steps {
+    code: *const (),
+    variable: ngx_uint_t,
+    end: *const (),
+}
+
+const _: () = assert!(offset_of!(Steps, end) == size_of::<ngx_http_script_var_code_t>());
+
+/// The text `cookie=NAME`, which stands for the variable `cookie_NAME`; `None` when nginx is out of memory.
+///
+/// # Safety
+/// `cf` must be the configuration that is being read, and `text` such a one in its pool.
+unsafe fn variable(cf: *mut ngx_conf_t, text: ngx_str_t) -> Option<Value> {
+    // SAFETY: nginx copies the name. What is made has the form that nginx's own compiler gives to one variable: a
+    // step and a null pointer, for its length and for itself, and a list of variables that -1 ends.
+    unsafe {
+        let pool = (*cf).pool;
+        let name: Vec<u8> = bytes(text).iter().map(|byte| if *byte == b'=' { b'_' } else { *byte }).collect();
+        let mut name = text_in_pool(pool, &name)?;
+        let index = ngx_uint_t::try_from(ngx_http_get_variable_index(cf, &mut name)).ok()?;
+        let steps = |code| in_pool(pool, Steps { code, variable: index, end: std::ptr::null() });
+        let value = ngx_http_complex_value_t {
+            value: text,
+            flushes: in_pool(pool, [index, ngx_uint_t::MAX])?.cast(),
+            lengths: steps(ngx_http_script_copy_var_len_code as *const ())?.cast(),
+            values: steps(ngx_http_script_copy_var_code as *const ())?.cast(),
+            u: ngx_http_complex_value_t__bindgen_ty_1 { size: 0 },
+        };
+        in_pool(pool, value)
+    }
+}
