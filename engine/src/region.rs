@@ -178,7 +178,13 @@ impl Region {
         #[cfg(loom)]
         let all_groups = self.layout.shards * self.layout.groups;
         // Of 32 bits and a number below 2^32: the product over 2^32 is less than that number.
-        Home { region: self, group: (((hash >> 32) * all_groups as u64) >> 32) as usize }
+        let group = (((hash >> 32) * all_groups as u64) >> 32) as usize;
+        Home {
+            region: self,
+            group,
+            #[cfg(not(loom))]
+            records: self.parts.records.wrapping_add(group * GROUP),
+        }
     }
 
     /// The words of a policy; `None` when there is none of this number.
@@ -336,6 +342,9 @@ pub(crate) struct Home<'a> {
     region: &'a Region,
     /// Less than there are.
     group: usize,
+    /// The records of the group.
+    #[cfg(not(loom))]
+    records: *const Line,
 }
 
 impl<'a> Home<'a> {
@@ -361,18 +370,11 @@ impl<'a> Home<'a> {
         Some(First { home: self, places: NonZeroU32::new(places)? })
     }
 
-    /// The records of the group.
-    #[cfg(not(loom))]
-    #[inline(always)]
-    fn records(self) -> *const Line {
-        self.region.parts.records.wrapping_add(self.group * GROUP)
-    }
-
     /// Asks for the record of a place.
     #[inline(always)]
     pub(crate) fn prefetch_place(self, place: usize) {
         #[cfg(not(loom))]
-        prefetch(self.records().wrapping_add(place));
+        prefetch(self.records.wrapping_add(place));
         #[cfg(loom)]
         let _ = place;
     }
@@ -411,7 +413,7 @@ impl<'a> First<'a> {
         // SAFETY: as in `Region::record`. The group is one of `all_groups`, `places` gives bits for the
         // places of a group only, and there is a record for every place of every group (asserted in
         // `Parts::of`).
-        unsafe { &*self.home.records().add(self.place()) }
+        unsafe { &*self.home.records.add(self.place()) }
     }
 
     #[cfg(loom)]
@@ -423,7 +425,7 @@ impl<'a> First<'a> {
     #[inline(always)]
     pub(crate) fn prefetch(self) {
         #[cfg(not(loom))]
-        prefetch(self.home.records().wrapping_add(self.place()));
+        prefetch(self.home.records.wrapping_add(self.place()));
     }
 }
 

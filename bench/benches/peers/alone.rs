@@ -20,7 +20,9 @@ use crate::ours::Curfew;
 /// Bytes in use for each session, measured in a process that does nothing else.
 pub(crate) fn memory(sessions: usize) -> Result<(String, Vec<Value>)> {
     let (mut rows, mut figures) = (Vec::new(), Vec::new());
-    for who in Who::value_variants().iter().filter(|who| !matches!(who, Who::LimitHuge | Who::CurfewHuge)) {
+    for who in
+        Who::value_variants().iter().filter(|who| !matches!(who, Who::LimitHuge | Who::CurfewHuge | Who::CurfewAhead))
+    {
         eprintln!("{}: memory of {} sessions", who.name(), thousands(sessions as u64));
         let name = who.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
         let run = itself().args(["hold", &name, &sessions.to_string()]).stderr(Stdio::inherit()).output()?;

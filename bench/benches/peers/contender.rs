@@ -31,7 +31,7 @@ pub(crate) trait Contender<K>: Sync {
     where
         K: Copy,
     {
-        work(self, steps.iter(), from, advances)
+        work(self, steps.iter().copied(), from, advances)
     }
 
     /// How long single touches take, each after the one before has ended.
@@ -52,15 +52,15 @@ pub(crate) trait Contender<K>: Sync {
 
 /// Does `steps` with a contender, as [`Contender::work`] says.
 #[inline(always)]
-pub(crate) fn work<'a, K: Copy + 'a>(
+pub(crate) fn work<K>(
     contender: &(impl Contender<K> + ?Sized),
-    steps: impl Iterator<Item = &'a Step<K>>,
+    steps: impl Iterator<Item = Step<K>>,
     from: u64,
     advances: bool,
 ) -> usize {
     let (mut passed, mut now, mut left) = (0, from, A_MILLISECOND);
     for step in steps {
-        match *step {
+        match step {
             Step::Touch(key) => passed += usize::from(contender.touch(key, now)),
             Step::Start(key) => contender.start(key, IDLE, now),
             Step::End(key) => contender.end(key, now),
@@ -87,11 +87,20 @@ pub(crate) enum Step<K> {
     End(K),
 }
 
-impl<K: Copy> Step<K> {
+impl<K> Step<K> {
     #[inline]
-    pub(crate) fn key(&self) -> K {
-        let (Step::Touch(key) | Step::Start(key) | Step::End(key)) = *self;
+    pub(crate) fn key(&self) -> &K {
+        let (Step::Touch(key) | Step::Start(key) | Step::End(key)) = self;
         key
+    }
+
+    #[inline]
+    pub(crate) fn map<L>(self, to: impl FnOnce(K) -> L) -> Step<L> {
+        match self {
+            Step::Touch(key) => Step::Touch(to(key)),
+            Step::Start(key) => Step::Start(to(key)),
+            Step::End(key) => Step::End(to(key)),
+        }
     }
 }
 

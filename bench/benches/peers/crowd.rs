@@ -38,7 +38,7 @@ pub(crate) fn run(options: &Options) -> Result<(String, Vec<Value>)> {
     }
     let (mut rows, mut figures) = (Vec::new(), Vec::new());
     let chosen = if options.only.is_empty() { Who::value_variants() } else { &options.only };
-    for who in chosen.iter().filter(|who| who.expires() && **who != Who::Moka) {
+    for who in chosen.iter().filter(|who| who.expires() && !matches!(who, Who::Moka | Who::CurfewAhead)) {
         eprintln!(
             "{}: {} of {} sessions fall due",
             who.name(),

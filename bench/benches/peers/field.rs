@@ -14,6 +14,8 @@ use crate::wheel::{Alone, Wheeled};
 pub(crate) enum Who {
     Curfew,
     CurfewHuge,
+    /// Told of each step some steps ahead, as who has several requests at hand can tell it. What is
+    /// measured of single touches is as with `Curfew`.
     CurfewAhead,
     Limit,
     LimitHuge,

@@ -84,10 +84,13 @@ impl<K: Keyed> Contender<K> for Curfew {
     }
 
     fn work(&self, steps: &[Step<K>], from: u64, advances: bool) -> usize {
+        let steps = steps.iter().copied();
         if self.ahead {
+            // An id is made a key once, before its memory can be asked for.
+            let steps = steps.map(|step| step.map(|id| u128::from_le_bytes(id.key(&self.table).to_bytes())));
             work(self, self.table.ahead(steps, |step| step.key().key(&self.table)), from, advances)
         } else {
-            work(self, steps.iter(), from, advances)
+            work(self, steps, from, advances)
         }
     }
 

@@ -6,8 +6,8 @@ use curfew_bench::report::thousands;
 use crate::field::Who;
 
 /// Bytes of a session in all tables of a mix together, as seen; and in those without moka's.
-const IN_ALL: usize = 2400;
-const WITHOUT_MOKA: usize = 1500;
+const IN_ALL: usize = 2500;
+const WITHOUT_MOKA: usize = 1600;
 /// In the largest table of those that forget, which have their crowds one after the other.
 const IN_ONE: usize = 500;
 
@@ -36,7 +36,7 @@ pub(crate) fn who_fits_of(who: &[Who], sessions: usize, free: usize) -> Vec<Who>
     let mut fits = |who: &Who| {
         // Seen, and for the limit counted: up to three places for a session, of 64 bytes.
         let bytes = match who {
-            Who::Curfew | Who::CurfewHuge => 100,
+            Who::Curfew | Who::CurfewHuge | Who::CurfewAhead => 100,
             Who::Limit | Who::LimitHuge => 64 * 3,
             _ => IN_ONE,
         };

@@ -48,7 +48,7 @@ pub struct Ahead<'a, I: Iterator, F> {
 }
 
 impl<I: Iterator, F: Fn(&I::Item) -> Key> Ahead<'_, I, F> {
-    /// Takes in one more, as the one that comes [`AHEAD`] after the next.
+    /// Takes in one more, and gives the one that came [`AHEAD`] before.
     #[inline(always)]
     fn take_in(&mut self) -> Option<I::Item> {
         let item = self.items.next();
@@ -96,7 +96,8 @@ impl Table {
     /// that are known ahead take half as long.
     ///
     /// For who has several requests to ask about, and does not only touch; see [`Table::touch_many`] for that.
-    /// Takes sixteen of `items` before it gives the first.
+    /// Sixteen of `items` are taken before the first is given, so they should be there and not be waited for.
+    /// `key` is asked twice for each: derive keys before.
     ///
     /// ```
     /// # use curfew_engine::{Binding, Cause, Config, Key, Policy, Span, Start, Table, Tick};
