@@ -18,7 +18,7 @@ use crate::nginx::{Request, fence};
 use crate::record::{self, Record};
 use crate::status::Status;
 use crate::zone::Zone;
-use crate::{ambiguity, clock, navigation, streams};
+use crate::{ambiguity, clock, navigation, spellings, streams};
 
 const DECLINED: ngx_int_t = NGX_DECLINED as ngx_int_t;
 /// Ids of one request that a logout ends. More are no user's, and it is not said to be done.
@@ -145,6 +145,13 @@ impl Shown {
         Ok(shown)
     }
 
+    /// Whether `id`, which is that of no session, is another text for one that there is or was.
+    pub(crate) fn is_respelt(&self, request: Request<'_>, id: Value) -> bool {
+        let Some(text) = request.evaluate(id) else { return true };
+        let is_known = |text: &[u8]| self.table.peek(self.table.key(text), self.binding, self.now) != Verdict::Unknown;
+        spellings::others(text).iter().any(|text| is_known(text))
+    }
+
     /// Whether the session is bound to what the request does not show. Then that is counted, and ends the
     /// session if the policy says so.
     pub(crate) fn is_mismatch(&self) -> bool {
@@ -226,6 +233,9 @@ fn check(request: Request<'_>, conf: &LocConf) -> Status {
         verdict = shown.touch();
     }
     let status = judge(&shown.table, verdict, record);
+    if status == Status::Unknown && conf.unknown == choice::PASS && shown.is_respelt(request, conf.id) {
+        return Status::AmbiguousId;
+    }
     if status == Status::Unknown && conf.begins_unknown() {
         let is_literal = conf.unknown == choice::START_LITERAL;
         if !is_literal && request.evaluate(conf.id).is_none_or(|id| ambiguity::has_spellings(conf.id, id)) {

@@ -26,12 +26,18 @@ pub(crate) fn each<'r>(request: Request<'r>, source: Value, mut with: impl FnMut
 /// Whether `value` comes from the client, by `source`, and is spelt in a way that an application may undo before
 /// it looks at it: then it is not the only text for its session.
 pub(crate) fn has_spellings(source: Value, value: &[u8]) -> bool {
-    let is_encoded = |at: &[u8]| matches!(at, [b'%', high, low] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit());
+    let is_encoded = |at: &[u8]| match at {
+        [b'%', b'u' | b'U', digit] => digit.is_ascii_hexdigit(),
+        [b'%', high, low] => high.is_ascii_hexdigit() && low.is_ascii_hexdigit(),
+        _ => false,
+    };
     let Some((source, _)) = named(source) else { return false };
     value.windows(3).any(is_encoded)
         || value.iter().any(|byte| match byte {
             b'"' | b'\\' | b',' => true,
             b'+' => matches!(source, Source::Argument),
+            // CGI.pm has a list of values in a cookie.
+            b'&' => matches!(source, Source::Cookie),
             byte => !byte.is_ascii_graphic(),
         })
 }

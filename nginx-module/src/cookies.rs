@@ -31,7 +31,7 @@ fn goes_on(request: Request<'_>, conf: &LocConf) -> bool {
     match Shown::read(request, conf, conf.id) {
         Ok(shown) if shown.token.is_some_and(|token| token <= shown.now) => false,
         Ok(shown) => match shown.peek() {
-            Verdict::Unknown => conf.unknown == choice::PASS,
+            Verdict::Unknown => conf.unknown == choice::PASS && !shown.is_respelt(request, conf.id),
             verdict => verdict.passes(),
         },
         Err(Status::Error) => conf.on_error == choice::PASS,

@@ -39,6 +39,7 @@ mod navigation;
 mod nginx;
 mod page;
 mod record;
+mod spellings;
 mod status;
 mod streams;
 mod timer;

@@ -116,8 +116,15 @@ fn find<'t>(place: Place, pair: &'t [u8], name: &[u8], is_first: bool) -> Found<
 }
 
 /// The byte that a text begins with, which may be percent-encoded, and what follows.
-fn spelt(text: &[u8]) -> Option<(u8, &[u8])> {
+pub(crate) fn spelt(text: &[u8]) -> Option<(u8, &[u8])> {
     match text {
+        // As JavaScript's `escape` writes it, and Perl's CGI.pm reads it.
+        [b'%', b'u' | b'U', code @ ..] if code.len() >= 4 && code[..4].iter().all(u8::is_ascii_hexdigit) => {
+            let digits = code[..4].iter().filter_map(|digit| (*digit as char).to_digit(16));
+            let code_point = digits.fold(0, |number, digit| number << 4 | digit);
+            // What is no ASCII is as good as any other byte that is none.
+            Some((u8::try_from(code_point).unwrap_or(u8::MAX), &code[4..]))
+        }
         [b'%', high, low, rest @ ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {
             let digit = |digit: u8| (digit as char).to_digit(16).unwrap_or_default() as u8;
             Some((digit(*high) << 4 | digit(*low), rest))

@@ -32,6 +32,9 @@ fn a_cookie_is_found_wherever_an_application_may_begin_one() {
         b"%20%09sid=A",
         b"x=1;+sid=A",
         b"sid%20=A",
+        b"x=1; %u0073id=A",
+        b"s%U0069d=A",
+        b"x=1;%u00a0sid=A",
     ] {
         assert_eq!(cookies(header, "sid"), [b"A"], "{}", header.escape_ascii());
     }
@@ -130,12 +133,35 @@ fn as_in_php(name: &[u8]) -> Vec<u8> {
     name.iter().map(|byte| if matches!(byte, b'.' | b' ' | b'[') { b'_' } else { *byte }).collect()
 }
 
+/// Percent-encoding undone, and what JavaScript's `escape` makes of what is no byte.
+fn as_in_cgi_pm(name: &[u8]) -> Vec<u8> {
+    let name = String::from_utf8_lossy(name);
+    let mut pieces = name.split('%');
+    let mut read = pieces.next().unwrap_or_default().to_owned();
+    for piece in pieces {
+        let of = |from, to| piece.get(from..to).filter(|code: &&str| code.bytes().all(|b| b.is_ascii_hexdigit()));
+        let wide = of(1, 5).filter(|_| piece.starts_with(['u', 'U']));
+        let (code, rest) = match (wide, of(0, 2)) {
+            (Some(code), _) => (Some(code), &piece[5..]),
+            (None, Some(code)) => (Some(code), &piece[2..]),
+            _ => (None, piece),
+        };
+        match code.and_then(|code| char::from_u32(u32::from_str_radix(code, 16).ok()?)) {
+            Some(found) => read.push(found),
+            None => read.push('%'),
+        }
+        read.push_str(rest);
+    }
+    read.into_bytes()
+}
+
 const READERS: &[Reader] = &[
     ("nginx", |b| matches!(b, b';' | b','), |b| b == b' ', |name| name.to_ascii_lowercase()),
     // White space of Unicode, the bytes taken for Latin-1 or for UTF-8.
     ("Django, Express", |b| b == b';', |b| b <= b' ' || b >= 0x7f, as_it_is),
     ("Python", |b| b == b';' || b.is_ascii_whitespace() || b == 0x0b, |_| false, as_it_is),
     ("PHP", |b| b == b';', |b| b.is_ascii_whitespace() || b == 0x0b, as_in_php),
+    ("CGI.pm", |b| matches!(b, b';' | b','), |b| b.is_ascii_whitespace(), as_in_cgi_pm),
     ("of RFC 2965", |b| matches!(b, b';' | b','), |b| b.is_ascii_whitespace(), as_it_is),
 ];
 
@@ -169,6 +195,8 @@ fn headers() -> impl Strategy<Value = Vec<u8>> {
         b"s.d",
         b"s d",
         b"s[d",
+        b"%u0073id",
+        b"%73%U005fd",
         b"s-d",
         b"__Host-s.d",
         b"..Host-s_d",

@@ -17,6 +17,7 @@ use nginx_sys::{
 
 use super::directives::words;
 use super::{LocConf, OK, REFUSED, Value, refuse};
+use crate::ambiguity;
 use crate::nginx::{bytes, fence, in_pool, text_in_pool};
 
 /// What stands before the name of a cookie of the request, and of one that the application sets.
@@ -47,8 +48,9 @@ pub(super) unsafe extern "C" fn set(
             if !(*place).is_null() {
                 return c"is duplicate".as_ptr().cast_mut();
             }
-            if is_upstream && offset == offset_of!(LocConf, id) {
-                return refuse(cf, "a request has no answer yet: \"curfew_id\" takes cookie=, not upstream_cookie=");
+            let asked_early = [offset_of!(LocConf, id), offset_of!(LocConf, activity)];
+            if is_upstream && asked_early.contains(&offset) {
+                return refuse(cf, "this is asked before there is an answer: it takes cookie=, not upstream_cookie=");
             }
             let name = &written[if is_upstream { UPSTREAM_COOKIE.len() } else { COOKIE.len() }..];
             if let Err(message) = check_name(name) {
@@ -85,16 +87,20 @@ pub(super) unsafe extern "C" fn set_start(
                 let word = String::from_utf8_lossy(bytes(*word));
                 return refuse(cf, &format!("invalid parameter \"{word}\"; there is if="));
             };
-            match compile(cf, condition) {
-                Some(value) if (*value).lengths.is_null() => {
-                    refuse_constant(cf, condition, "a condition has a variable")
-                }
-                Some(value) => {
-                    (*conf.cast::<LocConf>()).start_if = value;
-                    OK
-                }
-                None => REFUSED,
+            // The end of the word, so that there is a zero behind it, where nginx may look for more.
+            let text = ngx_str_t { len: condition.len(), data: word.data.add(IF.len()) };
+            let Some(value) = compile(cf, text) else { return REFUSED };
+            // Of a name that nginx cuts short, `LocConf::check` says what to write.
+            if !is_variables(condition) && ambiguity::cut_name(value).is_none() {
+                let condition = String::from_utf8_lossy(condition);
+                let message = format!(
+                    "\"if={condition}\" is no condition: that is a variable, or several, and nothing else, which does \
+                     not hold where it is empty or 0"
+                );
+                return refuse(cf, &message);
             }
+            (*conf.cast::<LocConf>()).start_if = value;
+            OK
         })
     }
 }
@@ -102,12 +108,11 @@ pub(super) unsafe extern "C" fn set_start(
 /// Text with variables; `None` when it is none, which nginx has logged.
 ///
 /// # Safety
-/// `cf` must be the configuration that is being read.
-unsafe fn compile(cf: *mut ngx_conf_t, text: &[u8]) -> Option<Value> {
-    // SAFETY: zeroes are a valid description of what is to be compiled, and a valid value, which nginx fills in;
-    // the text is copied, because nginx points at it as long as the configuration lives.
+/// `cf` must be the configuration that is being read, and `text` lie in its pool, because nginx points at it as
+/// long as the configuration lives.
+unsafe fn compile(cf: *mut ngx_conf_t, mut text: ngx_str_t) -> Option<Value> {
+    // SAFETY: zeroes are a valid description of what is to be compiled, and a valid value, which nginx fills in.
     unsafe {
-        let mut text = text_in_pool((*cf).pool, text)?;
         let mut compiler: ngx_http_compile_complex_value_t = std::mem::zeroed();
         compiler.cf = cf;
         compiler.value = &mut text;
@@ -116,22 +121,30 @@ unsafe fn compile(cf: *mut ngx_conf_t, text: &[u8]) -> Option<Value> {
     }
 }
 
-/// What names a session is another text in each request: one that is not would be everybody's session, and
-/// is most likely another one of these, misspelt.
+/// Whether a text is one variable or several, with nothing before, between or behind them.
+fn is_variables(text: &[u8]) -> bool {
+    let is_name = |name: &[u8]| {
+        let name = name.strip_prefix(b"{").and_then(|name| name.strip_suffix(b"}")).unwrap_or(name);
+        !name.is_empty() && name.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_')
+    };
+    text.strip_prefix(b"$").is_some_and(|names| names.split(|byte| *byte == b'$').all(is_name))
+}
+
+/// What comes of a request is another text in each: one that is not would make one session of everybody's, or
+/// hold always, and is most likely a variable or another one of these, misspelt.
 unsafe fn check_text(cf: *mut ngx_conf_t, offset: usize, value: Value) -> *mut c_char {
     // SAFETY: nginx has just compiled the value; without variables it has no steps.
     let (text, is_constant) = unsafe { (bytes((*value).value), (*value).lengths.is_null()) };
-    let names = [offset_of!(LocConf, id), offset_of!(LocConf, start), offset_of!(LocConf, rotate)];
-    if is_constant && !text.is_empty() && names.contains(&offset) {
-        refuse_constant(cf, text, "write $cookie_name, cookie=name, or another variable")
-    } else {
-        OK
+    let switches = [offset_of!(LocConf, activity), offset_of!(LocConf, reauthenticated)];
+    let is_switch = switches.contains(&offset) && matches!(text, b"0" | b"1");
+    if !is_constant || text.is_empty() || is_switch {
+        return OK;
     }
-}
-
-fn refuse_constant(cf: *mut ngx_conf_t, text: &[u8], advice: &str) -> *mut c_char {
     let text = String::from_utf8_lossy(text);
-    refuse(cf, &format!("\"{text}\" is the same for every request; {advice}"))
+    refuse(
+        cf,
+        &format!("\"{text}\" is the same for every request; write $cookie_name, cookie=name, or another variable"),
+    )
 }
 
 /// What a name may consist of is what RFC 6265 says, less what means something to nginx or to an application:
@@ -141,7 +154,11 @@ fn check_name(name: &[u8]) -> Result<(), String> {
     if name.is_empty() {
         return Err("the name of a cookie is missing; write it like cookie=__Host-sid".into());
     }
-    let Some(unfit) = name.iter().find(|byte| !is_fit(byte)) else { return Ok(()) };
+    let Some(unfit) = name.iter().find(|byte| !is_fit(byte)) else {
+        // Some application takes either for the white space around a name.
+        let is_blank = name.iter().all(|byte| b"._".contains(byte));
+        return if is_blank { Err("the name of a cookie has more than . and _ in it".into()) } else { Ok(()) };
+    };
     let name = String::from_utf8_lossy(name);
     let unfit = unfit.escape_ascii();
     Err(format!(

@@ -67,7 +67,7 @@ fn an_id_that_has_ended_does_not_begin_again_in_another_spelling() {
     assert_eq!(nginx.with_id("/start", "abc").status, 200);
     nginx.with_id("/logout", "abc");
     assert_eq!(nginx.with_id("/start", "abc").verdict(), "LOGGED_OUT");
-    for id in ["\"abc\"", "%61bc", "a\\bc", "abc x", "abc\u{a0}", "abc,x=1"] {
+    for id in ["\"abc\"", "%61bc", "a\\bc", "abc x", "abc\u{a0}", "abc,x=1", "abc&x", "%u0061bc"] {
         let response = nginx.with_id("/start", id);
         assert_eq!((response.status, response.verdict()), (401, "AMBIGUOUS_ID"), "{id}");
     }
@@ -221,4 +221,53 @@ fn a_cookie_that_is_taken_away_is_no_id() {
     assert_eq!(nginx.with_id("/renew?sid=deleted", "abc").status, 200);
     assert_ne!(nginx.with_id("/", "deleted").status, 200);
     assert_eq!(nginx.with_id("/", "abc").status, 200);
+}
+
+/// Express issues `s%3A...`, and undoes whatever percent-encoding there is before it looks the session up.
+#[test]
+fn where_unknown_ids_pass_one_that_is_known_in_another_spelling_does_not() {
+    let more = "location = /enter { curfew off; curfew_unknown pass; return 200 \"$curfew_cookies\"; }
+                location /open { curfew_unknown pass; proxy_pass http://$APP; }";
+    let nginx = Site::new().start(&site("idle=15m lifetime=8h retain=1h", more));
+    let with = |path: &str, id: &str| nginx.get(path, &[("Cookie", &format!("sid={id}"))]);
+    for (issued, spellings) in [
+        (
+            "s%3Aab.d%2Bf",
+            &[
+                "s:ab.d+f",
+                "s%3aab.d%2bf",
+                "s%3Aab.d+f",
+                "%73%3Aab.d%2Bf",
+                "%u0073:ab.d+f",
+                "\"s%3Aab.d%2Bf\"",
+                "\"s:ab.d\\+f\"",
+                "s%3Aab.d%2Bf&x",
+                "s%3aab.d+f&",
+            ][..],
+        ),
+        ("plain", &["pl%61in", "%70lain", "\"plain\"", "\"pl\\141in\"", "%U0070lain", "plain&x", "\"pl%61in&x\""]),
+        ("a%2fb", &["a/b", "a%2Fb", "%61%2fb"]),
+        ("a%2fb:c", &["\"a%2fb:c\"", "a%2fb:c&x"]),
+        ("a%21b", &["a!b", "%61!b"]),
+        ("u:1/x", &["u%3A1/x", "u%3a1%2Fx", "%75:1/x"]),
+    ] {
+        assert_eq!(with("/open", issued).status, 200, "nobody knows {issued} yet");
+        nginx.log_in(issued);
+        assert_eq!(with("/open", issued).verdict(), "ACTIVE", "{issued}");
+        for ended in [false, true] {
+            if ended {
+                with("/logout", issued);
+                assert_eq!(with("/open", issued).verdict(), "LOGGED_OUT", "{issued}");
+            }
+            for spelling in spellings {
+                let response = with("/open", spelling);
+                assert_eq!((response.status, response.verdict()), (401, "AMBIGUOUS_ID"), "{spelling} for {issued}");
+                assert_eq!(with("/enter", spelling).body, "", "{spelling} for {issued}");
+            }
+        }
+        for other in ["s%3Azz.d%2Bf", "plain2", "a%2fc", "\"\"", "%"] {
+            assert_eq!(with("/open", other).status, 200, "{other} is another's");
+            assert_eq!(with("/enter", other).body, format!("sid={other}"), "{other} is another's");
+        }
+    }
 }

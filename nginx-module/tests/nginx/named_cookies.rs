@@ -166,9 +166,11 @@ fn a_logout_ends_whatever_an_application_may_take_for_the_named_cookie() {
     let nginx = start("connect.sid", "");
     for (number, planted) in ["connect.sid=planted; ", "connect_sid=planted; ", "connect%2Esid=x; "].iter().enumerate()
     {
-        let own = format!("connect.sid=own-{number}");
-        issue(&nginx, &[&own]);
-        for cookies in [format!("{planted}{own}"), format!("{own}; {planted}")] {
+        for order in 0..2 {
+            let own = format!("connect.sid=own-{number}-{order}");
+            issue(&nginx, &[&own]);
+            assert_eq!(with(&nginx, "/", &own).verdict(), "ACTIVE", "{own}");
+            let cookies = if order == 0 { format!("{planted}{own}") } else { format!("{own}; {planted}") };
             assert_eq!(with(&nginx, "/logout", &cookies).status, 200, "{cookies}");
             assert_eq!(with(&nginx, "/", &own).verdict(), "LOGGED_OUT", "{cookies}");
         }
@@ -354,13 +356,21 @@ fn a_name_that_is_none_is_refused_with_what_is_wrong_and_where() {
             refused(&format!("curfew_start '{form}={name}';"), "in the name of a cookie");
         }
     }
-    refused("curfew_id upstream_cookie=connect.sid;", "a request has no answer yet");
+    for name in ["_", ".", "__.."] {
+        refused(&format!("curfew_id cookie={name};"), "more than . and _");
+    }
+    for directive in ["curfew_id", "curfew_activity"] {
+        refused(&format!("{directive} upstream_cookie=connect.sid;"), "before there is an answer");
+    }
     refused("curfew_id cookie=a; curfew_id $cookie_b;", "\"curfew_id\" directive is duplicate");
     refused("curfew_id $cookie_b; curfew_id cookie=a;", "\"curfew_id\" directive is duplicate");
     refused("curfew_id cookie=a; curfew_id cookie=a;", "\"curfew_id\" directive is duplicate");
     for text in ["cookies=sid", "Cookie=sid", "sid", "upstream_cookie:sid"] {
         refused(&format!("curfew_id {text};"), "the same for every request");
         refused(&format!("curfew_start {text};"), "the same for every request");
+    }
+    for directive in ["subject", "binding", "expires", "activity", "reauthenticated"] {
+        refused(&format!("curfew_{directive} upstream-cookie=proved;"), "the same for every request");
     }
 }
 
@@ -426,8 +436,12 @@ fn a_session_begins_on_a_condition_that_each_level_has_with_its_own_source() {
 fn a_condition_that_says_nothing_is_refused() {
     let site = Site::new();
     for (directive, message) in [
-        ("curfew_start upstream_cookie=a.b if=;", "\"\" is the same for every request"),
-        ("curfew_start upstream_cookie=a.b if=upstream_cookie=b;", "is the same for every request"),
+        ("curfew_start upstream_cookie=a.b if=;", "\"if=\" is no condition"),
+        ("curfew_start upstream_cookie=a.b if=1;", "\"if=1\" is no condition"),
+        ("curfew_start upstream_cookie=a.b if=upstream_cookie=b;", "is no condition"),
+        ("curfew_start upstream_cookie=a.b if=$upstream_http_x=1;", "\"if=$upstream_http_x=1\" is no condition"),
+        ("curfew_start upstream_cookie=a.b if=${upstream_http_x}${arg_a}!;", "is no condition"),
+        ("curfew_start upstream_cookie=a.b if=$;", "invalid variable name"),
         ("curfew_start upstream_cookie=a.b $upstream_http_x;", "invalid parameter \"$upstream_http_x\""),
         ("curfew_start if=$upstream_http_x;", "what names the session comes before"),
         ("curfew_start upstream_cookie=a.b if=$upstream_http_x-logged-in;", "nginx reads \"$upstream_http_x\" here"),
