@@ -34,6 +34,11 @@
 //! What is in a region is not trusted: foreign bytes can give wrong answers about the sessions they
 //! claim to be, and nothing worse.
 //!
+//! # Several at once
+//!
+//! A step waits for memory more than for anything else. Who has several requests at hand can have their memory asked for while
+//! others are answered: [`Table::touch_many`] for touches, [`Table::ahead`] for steps of any kind.
+//!
 //! # Time and restarts
 //!
 //! `now` is [`Table::tick_at`] of the steady clock of [`Moment::now`], for every process of a region.
