@@ -3,33 +3,89 @@
 //! What a client sends, it can spell in another way, and some application undoes that before it looks the
 //! session up. Curfew knows the text that the application has issued. Where an id that Curfew does not know
 //! passes, one that is only spelt in another way must not: it would pass after its end.
+//!
+//! So three steps are taken: what an application may read of a text (without what is around it, up to where it
+//! ends a value, without quotes), what it may take that for (without encoding), and how it may have issued that.
 
-use crate::values::spelt;
+use crate::values::{is_blank, spelt};
 
-/// What JavaScript's `encodeURIComponent` leaves as it is, besides letters and digits; others encode more of it.
-const SPARED: [&[u8]; 2] = [b"-_.~!*'()", b"-_.~"];
+/// The longest text whose spellings are looked for, in bytes: no browser keeps a cookie that is longer.
+pub(crate) const LONGEST: usize = 4096;
 
-/// The texts, beside itself, that an application may have issued if it takes a cookie `text` for one of its ids:
-/// what it makes of it, and what it may have made that of.
+/// What encoders leave as it is, besides letters and digits.
+const SPARED: [&[u8]; 8] = [
+    // JavaScript's encodeURIComponent, encodeURI and escape.
+    b"-_.!~*'()",
+    b"-_.!~*'();,/?:@&=+$#",
+    b"@*_+-./",
+    // RFC 3986: PHP's rawurlencode, .NET's EscapeDataString; Python's quote; Go's PathEscape.
+    b"-_.~",
+    b"-_.~/",
+    b"-_.~$&+=:@",
+    // Forms: PHP's urlencode and Ruby's CGI.escape of old; Java's URLEncoder.
+    b"-_.",
+    b"-_.*",
+];
+
+/// The texts, beside itself, that an application may have issued if it takes `text` for one of its ids.
 pub(crate) fn others(text: &[u8]) -> Vec<Vec<u8>> {
-    let mut others: Vec<Vec<u8>> = Vec::new();
-    let unquoted = unquoted(text);
-    for given in [Some(text), unquoted.as_deref()].into_iter().flatten() {
-        // CGI.pm has a list of values in a cookie.
-        let first = given.iter().position(|byte| *byte == b'&').map(|end| &given[..end]);
-        for read in [Some(given), first].into_iter().flatten() {
-            let decoded = decoded(read);
-            for spared in SPARED {
-                let encoded = encoded(&decoded, spared);
-                others.extend([lower_case_of_codes(&encoded), encoded]);
-            }
-            others.extend([read.to_vec(), decoded]);
+    let mut read: Vec<Vec<u8>> = Vec::new();
+    let whole = trimmed(text);
+    for given in [whole, first(whole)] {
+        if let Some(unquoted) = unquoted(given) {
+            let inside = trimmed(&unquoted);
+            read.extend([first(inside).to_vec(), inside.to_vec()]);
         }
+        read.push(given.to_vec());
     }
-    others.sort_unstable();
-    others.dedup();
-    others.retain(|other| other != text);
+    distinct(&mut read);
+    let mut meant = read.clone();
+    for read in &read {
+        let spaced = |byte: &u8| if *byte == b'+' { b' ' } else { *byte };
+        meant.extend([decoded(read), decoded(&read.iter().map(spaced).collect::<Vec<_>>())]);
+    }
+    distinct(&mut meant);
+    let mut others = read;
+    for meant in meant {
+        for spared in SPARED {
+            for digits in [b"0123456789ABCDEF", b"0123456789abcdef"] {
+                others.push(encoded(&meant, spared, digits, false));
+            }
+            if meant.contains(&b' ') {
+                others.push(encoded(&meant, spared, b"0123456789ABCDEF", true));
+            }
+        }
+        others.extend([[b"\"", &meant[..], b"\""].concat(), escaped(&meant), meant]);
+        distinct(&mut others);
+    }
+    others.retain(|other| other != text && !other.is_empty());
     others
+}
+
+fn distinct(texts: &mut Vec<Vec<u8>>) {
+    texts.sort_unstable();
+    texts.dedup();
+}
+
+fn trimmed(mut text: &[u8]) -> &[u8] {
+    while let [byte, rest @ ..] = text
+        && is_blank(*byte)
+    {
+        text = rest;
+    }
+    while let [rest @ .., byte] = text
+        && is_blank(*byte)
+    {
+        text = rest;
+    }
+    text
+}
+
+/// As far as a value goes where white space ends it (Python), or a comma (RFC 2965), or where it is one of a
+/// list (CGI.pm).
+fn first(text: &[u8]) -> &[u8] {
+    let ends = |byte: &u8| matches!(byte, b'&' | b',') || is_blank(*byte);
+    &text[..text.iter().position(ends).unwrap_or(text.len())]
 }
 
 /// The text between quotes, with what a backslash stands before, or three digits behind it stand for.
@@ -37,45 +93,55 @@ fn unquoted(text: &[u8]) -> Option<Vec<u8>> {
     let mut rest = text.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
     let mut unquoted = Vec::new();
     while let [byte, more @ ..] = rest {
-        (rest, _) = match (byte, more) {
+        let (is, more) = match (byte, more) {
             (b'\\', [a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', more @ ..]) => {
-                (more, unquoted.push((a - b'0') << 6 | (b - b'0') << 3 | (c - b'0')))
+                ((a - b'0') << 6 | (b - b'0') << 3 | (c - b'0'), more)
             }
-            (b'\\', [byte, more @ ..]) => (more, unquoted.push(*byte)),
-            _ => (more, unquoted.push(*byte)),
+            (b'\\', [byte, more @ ..]) => (*byte, more),
+            _ => (*byte, more),
         };
+        unquoted.push(is);
+        rest = more;
     }
     Some(unquoted)
 }
 
+/// The text between quotes as Python's http.cookies writes it.
+fn escaped(text: &[u8]) -> Vec<u8> {
+    let mut escaped = vec![b'"'];
+    for byte in text {
+        match byte {
+            b'"' | b'\\' => escaped.extend([b'\\', *byte]),
+            byte if byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~: ()/<=>?@[]{}".contains(byte) => {
+                escaped.push(*byte)
+            }
+            byte => escaped.extend([b'\\', b'0' + (byte >> 6), b'0' + (byte >> 3 & 7), b'0' + (byte & 7)]),
+        }
+    }
+    escaped.push(b'"');
+    escaped
+}
+
 fn decoded(text: &[u8]) -> Vec<u8> {
     let mut rest = text;
-    std::iter::from_fn(|| {
+    let each = std::iter::from_fn(|| {
         let (byte, more) = spelt(rest)?;
         rest = more;
         Some(byte)
-    })
-    .collect()
+    });
+    each.collect()
 }
 
-fn encoded(text: &[u8], spared: &[u8]) -> Vec<u8> {
+fn encoded(text: &[u8], spared: &[u8], digits: &[u8; 16], is_form: bool) -> Vec<u8> {
     let mut encoded = Vec::with_capacity(text.len());
     for byte in text {
         if byte.is_ascii_alphanumeric() || spared.contains(byte) {
             encoded.push(*byte);
+        } else if is_form && *byte == b' ' {
+            encoded.push(b'+');
         } else {
-            encoded.extend_from_slice(format!("%{byte:02X}").as_bytes());
+            encoded.extend([b'%', digits[usize::from(byte >> 4)], digits[usize::from(byte & 15)]]);
         }
     }
     encoded
-}
-
-/// The same with its codes in small letters, as .NET's have them.
-fn lower_case_of_codes(encoded: &[u8]) -> Vec<u8> {
-    let mut lower = encoded.to_vec();
-    let codes = (0..lower.len().saturating_sub(2)).filter(|at| encoded[*at] == b'%');
-    for at in codes {
-        lower[at + 1..at + 3].make_ascii_lowercase();
-    }
-    lower
 }

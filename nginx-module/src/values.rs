@@ -33,7 +33,7 @@ impl Place {
 }
 
 /// White space, what an application may take for some in another encoding, and what is nothing to see.
-fn is_blank(byte: u8) -> bool {
+pub(crate) fn is_blank(byte: u8) -> bool {
     byte <= b' ' || byte >= 0x7f
 }
 
