@@ -47,7 +47,8 @@
 #define CURFEW_NEVER 281474976710655
 
 /**
- * Ask the system for 2 MiB pages, which make large regions faster. A hint.
+ * Ask the system for 2 MiB pages, which make large regions faster. A hint. A region file in memory
+ * (tmpfs) takes all of its memory at once then; other files have small pages.
  */
 #define CURFEW_HUGE_PAGES 1
 

@@ -6,6 +6,8 @@ mod bytes;
 mod file;
 #[cfg(not(loom))]
 mod lent;
+#[cfg(not(loom))]
+mod pages;
 
 use std::io;
 
@@ -42,8 +44,10 @@ pub struct Config {
     /// was before the machine's boot. All processes that use the region take their ticks from it
     /// ([`crate::Table::tick_at`]). Zero will do: then ticks are milliseconds since the boot.
     pub epoch: i64,
-    /// Ask the system for 2 MiB pages, which make touches of large regions faster and let memory
-    /// be taken in larger pieces. A hint.
+    /// Ask the system for 2 MiB pages, which make touches of large regions faster. A hint. Private
+    /// memory is then taken in larger pieces as it is used; that of a region file in memory (on
+    /// tmpfs, or without a name) all at once, so that its pages can be put together (Linux 6.1), and
+    /// every process that opens it has them. Other files have small pages.
     pub huge_pages: bool,
     /// The user that a region file shall belong to, when that is not this process's: a master that
     /// runs as root makes the file for workers that do not. Only that user's processes, and those
@@ -153,7 +157,9 @@ pub(crate) fn private(config: &Config) -> Result<Region, CreateError> {
 #[cfg(not(loom))]
 fn zeroes(layout: Layout, huge_pages: bool) -> io::Result<Region> {
     let map = memmap2::MmapRaw::from(memmap2::MmapOptions::new().len(layout.bytes()).map_anon()?);
-    advise(&map, huge_pages);
+    if huge_pages {
+        pages::ask_for_huge(&map);
+    }
     Ok(Region::new(map, layout, Owner::private()))
 }
 
@@ -165,12 +171,4 @@ pub(crate) fn private(config: &Config) -> Result<Region, CreateError> {
     // Nobody opens it after another boot.
     initialise(&region, config, config.secret().map_err(CreateError::System)?, 0);
     Ok(region)
-}
-
-#[cfg(not(loom))]
-fn advise(map: &memmap2::MmapRaw, huge_pages: bool) {
-    if huge_pages {
-        // A hint: a kernel without such pages does as well with small ones.
-        let _ = map.advise(memmap2::Advice::HugePage);
-    }
 }

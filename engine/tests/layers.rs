@@ -18,7 +18,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("key", &[]),
     ("crash", &["layout"]),
     ("owner", &["atomic", "crash", "layout"]),
-    ("region", &["atomic", "crash", "layout", "owner"]),
+    ("region", &["atomic", "crash", "layout", "owner", "region"]),
     ("moving", &["atomic", "layout", "region"]),
     ("lock", &["atomic", "crash", "region"]),
     ("index", &["atomic", "layout", "region"]),

@@ -64,7 +64,8 @@ impl curfew_error {
     }
 }
 
-/// Ask the system for 2 MiB pages, which make large regions faster. A hint.
+/// Ask the system for 2 MiB pages, which make large regions faster. A hint. A region file in memory
+/// (tmpfs) takes all of its memory at once then; other files have small pages.
 pub const CURFEW_HUGE_PAGES: u32 = 1;
 /// Take `epoch` from this struct. Without it the epoch is the moment of creation by
 /// `CLOCK_BOOTTIME`, which is what `curfew_now` counts from.

@@ -47,11 +47,23 @@ pub(crate) fn hold(who: Who, sessions: usize) -> Result<()> {
     Ok(())
 }
 
-/// One process on a region file, then two: how much more they do.
-pub(crate) fn processes(sessions: usize, rounds: usize, touches: usize) -> Result<(String, Value)> {
-    let directory = tempfile::tempdir()?;
+/// One process on a region file, then two: how much more they do; and the same in pages of 2 MiB, if there
+/// is a file system in memory, where the system can give a file such.
+pub(crate) fn processes(sessions: usize, rounds: usize, touches: usize) -> Result<(String, Vec<Value>)> {
+    let (mut text, mut figures) = (String::new(), Vec::new());
+    for huge_pages in [false, true] {
+        let (more, new) = processes_on(huge_pages, sessions, rounds, touches)?;
+        text.push_str(&more);
+        figures.push(new);
+    }
+    Ok((text, figures))
+}
+
+fn processes_on(huge_pages: bool, sessions: usize, rounds: usize, touches: usize) -> Result<(String, Value)> {
+    let in_memory = Path::new("/dev/shm");
+    let directory = if in_memory.is_dir() { tempfile::tempdir_in(in_memory)? } else { tempfile::tempdir()? };
     let path = directory.path().join("region");
-    let curfew = Curfew::of(Table::create(&path, &Config::new(sessions as u64))?)?;
+    let curfew = Curfew::of(Table::create(&path, &Config { huge_pages, ..Config::new(sessions as u64) })?)?;
     let mut random = random(5);
     (0..sessions).for_each(|_| Contender::<u128>::start(&curfew, random.random(), IDLE, 0));
     let mut workers = [Worker::new(&path, sessions, touches, 1)?, Worker::new(&path, sessions, touches, 2)?];
@@ -72,14 +84,18 @@ pub(crate) fn processes(sessions: usize, rounds: usize, touches: usize) -> Resul
     let alone = Spread::of(turns.iter().map(|(alone, _)| *alone));
     let times = Spread::of(turns.iter().map(|(alone, both)| alone * both));
     let text = format!(
-        "Two processes on one region file, {} sessions, uniform: {:.2} times the touches of one ({:.2} - {:.2}); one takes {:.0} ns\n\n",
+        "Two processes on one region file{}, {} sessions, uniform: {:.2} times the touches of one ({:.2} - {:.2}); one takes {:.0} ns\n\n",
+        if huge_pages { ", 2 MiB pages" } else { "" },
         thousands(sessions as u64),
         times.median,
         times.min,
         times.max,
         alone.median,
     );
-    Ok((text, json!({ "sessions": sessions, "ns_alone": alone.json(), "times_one": times.json() })))
+    Ok((
+        text,
+        json!({ "sessions": sessions, "huge_pages": huge_pages, "ns_alone": alone.json(), "times_one": times.json() }),
+    ))
 }
 
 struct Worker {

@@ -99,7 +99,7 @@ fn run(arguments: &Arguments) -> Result<()> {
         Some(Command::Grows(options)) => took_part("grows", several(grows::run(options)?)),
         Some(Command::Memory { sessions }) => took_part("memory", several(alone::memory(*sessions)?)),
         Some(Command::Processes { sessions, rounds, touches }) => {
-            took_part("processes", alone::processes(*sessions, *rounds, *touches)?);
+            took_part("processes", several(alone::processes(*sessions, *rounds, *touches)?));
         }
         None => {
             let most = |sessions: usize| arguments.up_to.map_or(sessions, |most| most.min(sessions));
@@ -124,7 +124,7 @@ fn run(arguments: &Arguments) -> Result<()> {
             let live = room::live_that_fit(most(crowd.live), room::free());
             took_part("crowd", several(crowd::run(&crowd::Options { live, due: crowd.due.min(live / 10), ..crowd })?));
             took_part("memory", several(alone::memory(most(1_000_000))?));
-            took_part("processes", alone::processes(most(1_000_000), 7, 2_000_000)?);
+            took_part("processes", several(alone::processes(most(1_000_000), 7, 2_000_000)?));
         }
     }
     if let Some(file) = &arguments.html {

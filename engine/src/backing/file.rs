@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use memmap2::MmapOptions;
 
 use super::bytes::{check_header, check_length, may_be_long};
-use super::{Config, advise, check_whole, initialise};
+use super::{Config, check_whole, initialise, pages};
 use crate::error::{CreateError, OpenError};
 use crate::layout::{HEADER, Layout, header};
 use crate::moment::boot_marker;
@@ -78,9 +78,16 @@ fn write_new(
     io: impl Fn(io::Error) -> CreateError,
 ) -> Result<Region, CreateError> {
     file.set_len(from + layout.bytes() as u64).map_err(&io)?;
-    let map = MmapOptions::new().offset(from).len(layout.bytes()).map_raw(file).map_err(&io)?;
-    advise(&map, config.huge_pages);
+    let map = pages::map(file, from, layout.bytes()).map_err(&io)?;
+    let mut is_taken = false;
+    if config.huge_pages {
+        pages::ask_for_huge(&map);
+        is_taken = pages::take(file, &map, layout.bytes());
+    }
     let region = Region::new(map, layout, Owner::private());
+    if is_taken {
+        pages::put_together(&region);
+    }
     initialise(&region, config, config.secret().map_err(CreateError::System)?, boot_marker().map_err(&io)?);
     if let Some(owner) = config.owner {
         std::os::unix::fs::fchown(file, Some(owner), None).map_err(&io)?;
@@ -187,8 +194,10 @@ fn attach(
             ReadLayout::Io(source) => io(source),
             ReadLayout::Refused(error) => error,
         })?;
-        let map = MmapOptions::new().offset(from).len(layout.bytes()).map_raw(&file).map_err(io)?;
-        advise(&map, huge_pages);
+        let map = pages::map(&file, from, layout.bytes()).map_err(io)?;
+        if huge_pages {
+            pages::ask_for_huge(&map);
+        }
         let mut region = Region::new(map, layout, Owner::private());
         check_whole(&region, boot_marker().map_err(io)?)?;
         if moving::target(region.load(header::MOVE), from).is_none() {

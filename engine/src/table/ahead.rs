@@ -37,6 +37,7 @@ impl Batched {
 }
 
 /// Items whose memory has been asked for; [`Table::ahead`] makes it.
+#[must_use = "it gives back the items, and takes no step by itself"]
 pub struct Ahead<'a, I: Iterator, F> {
     table: &'a Table,
     items: Fuse<I>,
@@ -97,7 +98,8 @@ impl Table {
     ///
     /// For who has several requests to ask about, and does not only touch; see [`Table::touch_many`] for that.
     /// Sixteen of `items` are taken before the first is given, so they should be there and not be waited for.
-    /// `key` is asked twice for each: derive keys before.
+    /// `key` is asked twice for each: derive keys before. Those that were taken and not given when the iterator
+    /// is dropped are dropped with it.
     ///
     /// ```
     /// # use curfew_engine::{Binding, Cause, Config, Key, Policy, Span, Start, Table, Tick};

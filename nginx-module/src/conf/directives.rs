@@ -35,7 +35,7 @@ unsafe extern "C" fn set_zone(cf: *mut ngx_conf_t, _: *mut ngx_command_t, _: *mu
     // SAFETY: nginx calls this for a directive at the http level.
     unsafe {
         fence((*cf).log, REFUSED, || {
-            let (mut named, mut path) = (None, None);
+            let (mut named, mut path, mut huge_pages) = (None, None, None);
             for word in &words(cf)[1..] {
                 let word = String::from_utf8_lossy(bytes(*word));
                 if let Some(value) = word.strip_prefix("zone=") {
@@ -49,8 +49,24 @@ unsafe extern "C" fn set_zone(cf: *mut ngx_conf_t, _: *mut ngx_command_t, _: *mu
                     if path.replace(PathBuf::from(value)).is_some() {
                         return refuse(cf, "\"path=\" is given twice");
                     }
+                } else if let Some(value) = word.strip_prefix("huge_pages=") {
+                    let is_on = match value {
+                        "on" => true,
+                        "off" => false,
+                        _ => {
+                            return refuse(
+                                cf,
+                                &format!("invalid value \"{value}\" of huge_pages=; there are on and off"),
+                            );
+                        }
+                    };
+                    if huge_pages.replace(is_on).is_some() {
+                        return refuse(cf, "\"huge_pages=\" is given twice");
+                    }
                 } else {
-                    return refuse(cf, &format!("invalid parameter \"{word}\"; there are zone=name:size and path="));
+                    let message =
+                        format!("invalid parameter \"{word}\"; there are zone=name:size, path= and huge_pages=");
+                    return refuse(cf, &message);
                 }
             }
             let Some((name, size)) = named.as_ref().and_then(|named| named.split_once(':')) else {
@@ -62,9 +78,10 @@ unsafe extern "C" fn set_zone(cf: *mut ngx_conf_t, _: *mut ngx_command_t, _: *mu
             if name.is_empty() || size.is_empty() || parsed < 0 {
                 return refuse(cf, &format!("invalid zone \"{name}:{size}\"; write it like zone=app:64m"));
             }
-            let Some(config) = Config::fitting(parsed as u64) else {
+            let Some(fitting) = Config::fitting(parsed as u64) else {
                 return refuse(cf, &format!("zone \"{name}\" is too small; the least is zone={name}:256k"));
             };
+            let config = Config { huge_pages: huge_pages.unwrap_or(false), ..fitting };
             let main = main_of(cf);
             if main.zones.iter().any(|zone| zone.name == name) {
                 return refuse(cf, &format!("zone \"{name}\" is defined twice"));

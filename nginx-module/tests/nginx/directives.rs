@@ -13,7 +13,7 @@ fn every_mistake_is_refused_with_what_is_wrong_and_where() {
     let guard = "curfew zone=app policy=staff;";
     let id = "curfew_id $cookie_sid;";
     for (http, message) in [
-        ("curfew_zone app:1m;", "there are zone=name:size and path="),
+        ("curfew_zone app:1m;", "there are zone=name:size, path= and huge_pages="),
         ("curfew_zone path=/run/x;", "curfew_zone needs zone=name:size"),
         ("curfew_zone zone=app;", "curfew_zone needs zone=name:size"),
         ("curfew_zone zone=app:lots;", "invalid zone \"app:lots\""),
@@ -21,6 +21,8 @@ fn every_mistake_is_refused_with_what_is_wrong_and_where() {
         ("curfew_zone zone=app:4k;", "zone \"app\" is too small"),
         ("curfew_zone zone=app:1m path=run/x;", "must be absolute"),
         ("curfew_zone zone=app:1m zone=b:1m;", "\"zone=\" is given twice"),
+        ("curfew_zone zone=app:1m huge_pages=yes;", "there are on and off"),
+        ("curfew_zone zone=app:1m huge_pages=on huge_pages=off;", "\"huge_pages=\" is given twice"),
         ("curfew_zone zone=app:1m; curfew_zone zone=app:2m;", "zone \"app\" is defined twice"),
         ("curfew_policy staff idle;", "write it like idle=15m"),
         ("curfew_policy staff idel=15m;", "invalid parameter \"idel=\""),

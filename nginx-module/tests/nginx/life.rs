@@ -387,3 +387,50 @@ fn a_thousand_sessions_end_at_once_and_on_time() {
         assert_eq!(nginx.with_id("/", &format!("s{number}")).verdict(), "LIFETIME_EXPIRED");
     }
 }
+
+/// Bytes of the zone that a process has in pages of 2 MiB.
+fn in_huge_pages(pid: i32) -> u64 {
+    let smaps = std::fs::read_to_string(format!("/proc/{pid}/smaps")).unwrap();
+    let mut is_ours = false;
+    let lines = smaps.lines().filter_map(|line| {
+        let first = line.split_whitespace().next()?;
+        if !first.ends_with(':') {
+            is_ours = line.contains("memfd:curfew:app");
+        }
+        let kibibytes = line.strip_prefix("ShmemPmdMapped:").filter(|_| is_ours)?;
+        kibibytes.trim().trim_end_matches(" kB").parse::<u64>().ok()
+    });
+    lines.sum::<u64>() << 10
+}
+
+#[test]
+fn a_zone_that_asks_for_pages_of_2_mib_has_them_in_every_worker_and_after_a_change_of_its_size() {
+    let zone = |size: &str, pages: &str| {
+        site("idle=15m lifetime=8h", "").replace("zone=app:1m", &format!("zone=app:{size} huge_pages={pages}"))
+    };
+    let small = Site::new().start(&zone("8m", "off"));
+    small.log_in("abc");
+    small.of_every_worker(|| {
+        let worker = small.with_id("/", "abc").worker();
+        assert_eq!(in_huge_pages(worker), 0, "who does not ask has none");
+        worker
+    });
+    let nginx = Site::new().start(&zone("8m", "on"));
+    nginx.log_in("abc");
+    // Where the system has none, the first says so; then the zone works all the same.
+    let has_some = in_huge_pages(nginx.with_id("/", "abc").worker()) > 0;
+    if !has_some {
+        eprintln!("skipped: this system puts no pages together");
+    }
+    for size in ["8m", "16m", "4m"] {
+        nginx.reload(&zone(size, "on"));
+        nginx.of_every_worker(|| {
+            let response = nginx.with_id("/", "abc");
+            assert_eq!(response.status, 200, "{size}");
+            let worker = response.worker();
+            assert!(!has_some || in_huge_pages(worker) >= 2 << 20, "{size}");
+            worker
+        });
+    }
+    assert!(nginx.error_log().contains("1 were moved over"), "{}", nginx.error_log());
+}
