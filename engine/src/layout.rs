@@ -218,7 +218,7 @@ impl Layout {
     }
 
     /// The shard of a digest: its highest bits say, so that those with the ones below them give the first
-    /// group of a search among the groups of all shards in one multiplication ([`crate::region::Home`]).
+    /// group of a search among the groups of all shards in one multiplication ([`crate::region::Region::home`]).
     #[inline]
     pub(crate) fn shard_of(&self, hash: u64) -> usize {
         (((hash >> 32) * self.shards as u64) >> 32) as usize

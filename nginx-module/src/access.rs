@@ -149,7 +149,7 @@ impl Shown {
     pub(crate) fn is_respelt(&self, request: Request<'_>, id: Value) -> bool {
         let Some(text) = request.evaluate(id) else { return true };
         let is_known = |text: &[u8]| self.table.peek(self.table.key(text), self.binding, self.now) != Verdict::Unknown;
-        // A longer one that hides another may be a request's, but is nobody's cookie.
+        // What would take too long to tell does not pass.
         text.len() > spellings::LONGEST || spellings::others(text).iter().any(|text| is_known(text))
     }
 

@@ -9,7 +9,8 @@
 
 use crate::values::{is_blank, spelt};
 
-/// The longest text whose spellings are looked for, in bytes: no browser keeps a cookie that is longer.
+/// The longest text whose spellings are looked for, in bytes: no browser keeps a cookie that is longer, and few
+/// tokens are.
 pub(crate) const LONGEST: usize = 4096;
 
 /// What encoders leave as it is, besides letters and digits.
@@ -32,9 +33,14 @@ pub(crate) fn others(text: &[u8]) -> Vec<Vec<u8>> {
     let mut read: Vec<Vec<u8>> = Vec::new();
     let whole = trimmed(text);
     for given in [whole, first(whole)] {
-        if let Some(unquoted) = unquoted(given) {
-            let inside = trimmed(&unquoted);
-            read.extend([first(inside).to_vec(), inside.to_vec()]);
+        if let [b'"', rest @ ..] = given {
+            // Some look for the first quote only, and take the last byte away with it.
+            for quoted in [rest, rest.split_last().map_or(rest, |(_, less)| less)] {
+                let unescaped = unescaped(quoted);
+                for inside in [trimmed(quoted), trimmed(&unescaped)] {
+                    read.extend([first(inside).to_vec(), inside.to_vec()]);
+                }
+            }
         }
         read.push(given.to_vec());
     }
@@ -50,9 +56,9 @@ pub(crate) fn others(text: &[u8]) -> Vec<Vec<u8>> {
         for spared in SPARED {
             for digits in [b"0123456789ABCDEF", b"0123456789abcdef"] {
                 others.push(encoded(&meant, spared, digits, false));
-            }
-            if meant.contains(&b' ') {
-                others.push(encoded(&meant, spared, b"0123456789ABCDEF", true));
+                if meant.contains(&b' ') {
+                    others.push(encoded(&meant, spared, digits, true));
+                }
             }
         }
         others.extend([[b"\"", &meant[..], b"\""].concat(), escaped(&meant), meant]);
@@ -88,10 +94,9 @@ fn first(text: &[u8]) -> &[u8] {
     &text[..text.iter().position(ends).unwrap_or(text.len())]
 }
 
-/// The text between quotes, with what a backslash stands before, or three digits behind it stand for.
-fn unquoted(text: &[u8]) -> Option<Vec<u8>> {
-    let mut rest = text.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
-    let mut unquoted = Vec::new();
+/// A text with what a backslash stands before, or three digits behind it stand for.
+fn unescaped(text: &[u8]) -> Vec<u8> {
+    let (mut rest, mut unescaped) = (text, Vec::new());
     while let [byte, more @ ..] = rest {
         let (is, more) = match (byte, more) {
             (b'\\', [a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', more @ ..]) => {
@@ -100,10 +105,10 @@ fn unquoted(text: &[u8]) -> Option<Vec<u8>> {
             (b'\\', [byte, more @ ..]) => (*byte, more),
             _ => (*byte, more),
         };
-        unquoted.push(is);
+        unescaped.push(is);
         rest = more;
     }
-    Some(unquoted)
+    unescaped
 }
 
 /// The text between quotes as Python's http.cookies writes it.

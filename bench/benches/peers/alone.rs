@@ -60,10 +60,15 @@ pub(crate) fn processes(sessions: usize, rounds: usize, touches: usize) -> Resul
 }
 
 fn processes_on(huge_pages: bool, sessions: usize, rounds: usize, touches: usize) -> Result<(String, Value)> {
-    let in_memory = Path::new("/dev/shm");
-    let directory = if in_memory.is_dir() { tempfile::tempdir_in(in_memory)? } else { tempfile::tempdir()? };
-    let path = directory.path().join("region");
-    let curfew = Curfew::of(Table::create(&path, &Config { huge_pages, ..Config::new(sessions as u64) })?)?;
+    let config = Config { huge_pages, ..Config::new(sessions as u64) };
+    let made = |directory: std::io::Result<tempfile::TempDir>| -> Result<_> {
+        let directory = directory?;
+        let path = directory.path().join("region");
+        let table = Table::create(&path, &config)?;
+        Ok((directory, path, table))
+    };
+    let (_directory, path, table) = made(tempfile::tempdir_in("/dev/shm")).or_else(|_| made(tempfile::tempdir()))?;
+    let curfew = Curfew::of(table)?;
     let mut random = random(5);
     (0..sessions).for_each(|_| Contender::<u128>::start(&curfew, random.random(), IDLE, 0));
     let mut workers = [Worker::new(&path, sessions, touches, 1)?, Worker::new(&path, sessions, touches, 2)?];

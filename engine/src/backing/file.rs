@@ -82,7 +82,7 @@ fn write_new(
     let mut is_taken = false;
     if config.huge_pages {
         pages::ask_for_huge(&map);
-        is_taken = pages::take(file, &map, layout.bytes());
+        is_taken = pages::take(file, &map, layout.bytes()).map_err(&io)?;
     }
     let region = Region::new(map, layout, Owner::private());
     if is_taken {
@@ -221,7 +221,8 @@ fn attach(
 /// Makes room for another region at the end of a file, and makes it; says where it begins.
 pub(crate) fn append(file: &File, config: &Config) -> Result<(u64, Region), CreateError> {
     let layout = config.layout()?;
-    let from = file.metadata().map_err(CreateError::System)?.len().next_multiple_of(moving::PLACE);
+    let place = if config.huge_pages { pages::HUGE_PAGE as u64 } else { moving::PLACE };
+    let from = file.metadata().map_err(CreateError::System)?.len().next_multiple_of(place);
     check_space(Path::new("the file of the region"), file, layout.bytes() as u64)?;
     Ok((from, write_new(file, from, layout, config, CreateError::System)?))
 }

@@ -9,7 +9,7 @@
 //! - in each process that is to have it so, a mapping that begins as far beyond a multiple of 2 MiB as what it
 //!   shows does in the file. The system sees to this only where it gives such pages by itself.
 //!
-//! All of it is a hint: where something is missing, pages are small.
+//! Where the system cannot, pages are small.
 
 use std::fs::File;
 use std::io;
@@ -19,7 +19,9 @@ use nix::sys::statfs::{TMPFS_MAGIC, fstatfs};
 
 use crate::region::Region;
 
-const HUGE_PAGE: usize = 2 << 20;
+/// A multiple of [`crate::moving::PLACE`].
+pub(super) const HUGE_PAGE: usize = 2 << 20;
+const _: () = assert!((HUGE_PAGE as u64).is_multiple_of(crate::moving::PLACE));
 /// Places that are tried for a mapping.
 const PLACES: usize = 9;
 /// Times that pages are put together before those that were in use each time stay small.
@@ -33,7 +35,7 @@ const ATTEMPTS: usize = 4;
 pub(super) fn map(file: &File, from: u64, len: usize) -> io::Result<MmapRaw> {
     let mut longer_by = 0;
     for _ in 1..PLACES {
-        let map = MmapOptions::new().offset(from).len(len + longer_by).map_raw(file)?;
+        let Ok(map) = MmapOptions::new().offset(from).len(len + longer_by).map_raw(file) else { break };
         let beyond = map.as_mut_ptr().addr().wrapping_sub(from as usize) % HUGE_PAGE;
         if len < HUGE_PAGE || beyond == 0 {
             return Ok(map);
@@ -49,12 +51,44 @@ pub(super) fn ask_for_huge(map: &MmapRaw) {
 }
 
 /// Takes the memory of a region at once, if it is a file in memory; says whether it has.
-pub(super) fn take(file: &File, map: &MmapRaw, len: usize) -> bool {
-    let is_in_memory = fstatfs(file).is_ok_and(|system| system.filesystem_type() == TMPFS_MAGIC);
-    is_in_memory && map.advise_range(Advice::PopulateWrite, 0, len).is_ok()
+///
+/// # Errors
+/// When there is not enough, as whoever used it would find out in a worse way.
+pub(super) fn take(file: &File, map: &MmapRaw, len: usize) -> io::Result<bool> {
+    if fstatfs(file).map_err(io::Error::from)?.filesystem_type() != TMPFS_MAGIC {
+        return Ok(false);
+    }
+    match map.advise_range(Advice::PopulateWrite, 0, len) {
+        Ok(()) => Ok(true),
+        Err(error) => match error.raw_os_error() {
+            // Linux before 5.14.
+            Some(nix::libc::EINVAL) => Ok(false),
+            Some(nix::libc::EFAULT) => Err(io::Error::from_raw_os_error(nix::libc::ENOSPC)),
+            _ => Err(error),
+        },
+    }
 }
 
 /// Puts the pages of a region, whose memory is taken, together.
 pub(super) fn put_together(region: &Region) {
     let _ = (0..ATTEMPTS).any(|_| region.put_together());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_lies_in_one_page_of_2_mib_of_a_file_lies_in_one_of_memory() {
+        let file = super::super::file::scratch().unwrap();
+        file.set_len(32 << 20).unwrap();
+        for from in [0, crate::moving::PLACE, 5 << 20] {
+            // Other tests map memory meanwhile, so that one attempt may not be enough.
+            let is_so = |_| {
+                let map = map(&file, from, 8 << 20).unwrap();
+                map.as_mut_ptr().addr() % HUGE_PAGE == from as usize % HUGE_PAGE
+            };
+            assert!((0..100).any(is_so), "from {from}");
+        }
+    }
 }

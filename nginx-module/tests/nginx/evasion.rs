@@ -259,6 +259,10 @@ fn where_unknown_ids_pass_one_that_is_known_in_another_spelling_does_not() {
         "plain,x=1",
         "\"plain\" x=1",
         "\" plain \"",
+        "\"plainX",
+        "\"plain",
+        "\"plain\u{a0}",
+        "\"pl%61inX",
     ];
     for (issued, spellings) in [
         ("s%3Aab.d%2Bf", express),
@@ -275,11 +279,13 @@ fn where_unknown_ids_pass_one_that_is_known_in_another_spelling_does_not() {
         ("a+b%2A~", &["a%20b*~", "%61+b*~"]),
         ("a+b@c%3A", &["a+b@c:", "a%2Bb%40c%3A"]),
         ("a:b@c%2F", &["a%3Ab@c/"]),
+        ("a+b%2fc", &["a%20b%2Fc"]),
         ("a~b/c%3D", &["a~b/c="]),
         ("a~%21%2F%3A", &["a~!/:"]),
         ("a!%2F", &["a!/"]),
         ("x%20y", &["x+y"]),
         ("{x}", &["%7Bx%7D"]),
+        ("a\\b", &["\"a\\b\""]),
     ] {
         assert_eq!(with("/open", issued).status, 200, "nobody knows {issued} yet");
         nginx.log_in(issued);
