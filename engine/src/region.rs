@@ -1,4 +1,4 @@
-//! The memory of a region, as words. The only `unsafe` of the engine is here, and in `region/`.
+//! The memory of a region, as words. The only `unsafe` of the engine is here, and in `region/home.rs`.
 //!
 //! A region is a slice of 64-bit atomic words in memory that was mapped (private memory, or a file
 //! that other processes map too) or that the caller lent. Atomics make concurrent change by others

@@ -118,10 +118,14 @@ fn the_engine_depends_on_no_other_part_of_the_project() {
 }
 
 #[test]
-fn unsafe_code_is_in_the_one_file_that_is_allowed_to_have_it() {
+fn unsafe_code_is_in_the_files_that_are_allowed_to_have_it_and_nowhere_else() {
     let mut files = Vec::new();
     sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut files);
-    for (module, text) in files.iter().filter(|(module, _)| module != "lib" && module != "region") {
-        assert!(!text.contains("unsafe "), "{module} has unsafe code");
-    }
+    let with_unsafe = files.iter().filter(|(module, text)| module != "lib" && text.contains("unsafe "));
+    let mut openings: Vec<_> = with_unsafe.map(|(_, text)| text.lines().next().unwrap()).collect();
+    openings.sort_unstable();
+    let home = "//! Where the search for a digest begins: a group of the index, and the records of its places.";
+    let region =
+        "//! The memory of a region, as words. The only `unsafe` of the engine is here, and in `region/home.rs`.";
+    assert_eq!(openings, [region, home], "region.rs and region/home.rs");
 }

@@ -224,7 +224,9 @@ pub(crate) fn append(file: &File, config: &Config) -> Result<(u64, Region), Crea
     let place = if config.huge_pages { pages::HUGE_PAGE as u64 } else { moving::PLACE };
     let from = file.metadata().map_err(CreateError::System)?.len().next_multiple_of(place);
     check_space(Path::new("the file of the region"), file, layout.bytes() as u64)?;
-    Ok((from, write_new(file, from, layout, config, CreateError::System)?))
+    let made = write_new(file, from, layout, config, CreateError::System);
+    // What it has taken before it failed is not kept from those who use the region that is there.
+    made.inspect_err(|_| give_back(file, from, &layout)).map(|region| (from, region))
 }
 
 /// How often the region of a file has moved before it came to begin at the byte `place`.

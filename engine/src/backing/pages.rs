@@ -91,4 +91,16 @@ mod tests {
             assert!((0..100).any(is_so), "from {from}");
         }
     }
+
+    #[test]
+    fn memory_that_is_not_there_is_an_error_and_not_found_out_by_who_uses_it() {
+        let file = super::super::file::scratch().unwrap();
+        // Beyond its end a file has as little as a full file system has left.
+        file.set_len(4 << 20).unwrap();
+        let map = map(&file, 0, 8 << 20).unwrap();
+        // Linux before 5.14 takes none, there or not.
+        if take(&file, &map, 4 << 20).unwrap() {
+            assert_eq!(take(&file, &map, 8 << 20).unwrap_err().kind(), io::ErrorKind::StorageFull);
+        }
+    }
 }
