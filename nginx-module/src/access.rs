@@ -150,7 +150,7 @@ impl Shown {
         let Some(text) = request.evaluate(id) else { return true };
         let is_known = |text: &[u8]| self.table.peek(self.table.key(text), self.binding, self.now) != Verdict::Unknown;
         // What would take too long to tell does not pass.
-        text.len() > spellings::LONGEST || spellings::others(text).iter().any(|text| is_known(text))
+        spellings::take_long(text) || spellings::others(text).iter().any(|text| is_known(text))
     }
 
     /// Whether the session is bound to what the request does not show. Then that is counted, and ends the

@@ -10,8 +10,15 @@
 use crate::values::{is_blank, spelt};
 
 /// The longest text whose spellings are looked for, in bytes: no browser keeps a cookie that is longer, and few
-/// tokens are.
-pub(crate) const LONGEST: usize = 4096;
+/// tokens are. What an encoder changes counts this many times.
+const LONGEST: usize = 4096;
+const CHANGED: usize = 8;
+
+/// Whether it would take long to find the spellings of a text: somebody may have made it for that.
+pub(crate) fn take_long(text: &[u8]) -> bool {
+    let is_changed = |byte: &&u8| !(byte.is_ascii_alphanumeric() || b"-_.~".contains(byte));
+    text.len() + text.iter().filter(is_changed).count() * (CHANGED - 1) > LONGEST
+}
 
 /// What encoders leave as it is, besides letters and digits.
 const SPARED: [&[u8]; 8] = [
