@@ -5,7 +5,7 @@ use curfew_bench::report::{markdown, thousands};
 use serde_json::{Value, json};
 
 use crate::field::Who;
-use crate::mix::{self, Draw, From};
+use crate::mix::{self, Draw, From, Work};
 use crate::room;
 
 /// Those that are drawn.
@@ -38,6 +38,7 @@ pub(crate) fn run(options: &Options) -> Result<(String, Vec<Value>)> {
             threads: vec![1],
             draw: vec![Draw::Uniform],
             from: vec![From::Key],
+            work: Work::Mix,
             rounds: options.rounds,
             steps: (*sessions).clamp(10_000, 1_000_000).min(options.steps),
             only,

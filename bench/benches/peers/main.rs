@@ -116,6 +116,14 @@ fn run(arguments: &Arguments) -> Result<()> {
             let (more, new) = mix::run(&ids)?;
             text.push_str(&more);
             figures.extend(new);
+            let (more, new) = each_as_it_fits(&mix::Options {
+                threads: vec![1],
+                draw: vec![mix::Draw::Uniform],
+                work: mix::Work::Touches,
+                ..mix.clone()
+            })?;
+            text.push_str(&more);
+            figures.extend(new);
             took_part("mix", (text, Value::Array(figures)));
             let mut grows = UsualGrows::parse_from(["usual"]).grows;
             grows.sessions.retain(|sessions| *sessions == most(*sessions));

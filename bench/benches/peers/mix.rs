@@ -1,5 +1,5 @@
-//! The daily work: 95 % touches, 4 % starts, 1 % ends, everyone in turn, round after round, so that
-//! whatever disturbs the machine for a while disturbs all.
+//! The daily work: 95 % touches, 4 % starts, 1 % ends, or touches alone; everyone in turn, round after
+//! round, so that whatever disturbs the machine for a while disturbs all.
 
 use std::sync::Barrier;
 use std::time::Instant;
@@ -36,6 +36,9 @@ pub(crate) struct Options {
     /// What is presented: a key, or an id of 32 bytes that has to be made one
     #[arg(long, value_enum, value_delimiter = ',', default_value = "key")]
     pub(crate) from: Vec<From>,
+    /// What is done
+    #[arg(long, value_enum, default_value = "mix")]
+    pub(crate) work: Work,
     /// Rounds, in each of which everyone has a turn
     #[arg(long, default_value_t = 5)]
     pub(crate) rounds: usize,
@@ -59,6 +62,14 @@ pub(crate) enum Draw {
 pub(crate) enum From {
     Key,
     Id,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Work {
+    /// 95 % touches, 4 % starts, 1 % ends
+    Mix,
+    /// Nothing but touches
+    Touches,
 }
 
 /// What the threads of one round do.
@@ -109,18 +120,20 @@ where
     let (mut text, mut figures) = (String::new(), Vec::new());
     for draw in &options.draw {
         for threads in &options.threads {
-            let plan = plan(&live, *draw, *threads, options.steps, &mut random);
+            let plan = plan(&live, options, *draw, *threads, &mut random);
             let (turns, tails) = measure(&field, &plan, options.rounds, &clock, &mut now)?;
             let heading = format!(
-                "{} sessions, {}, {threads} thread{}, from {from}",
+                "{} sessions, {}, {threads} thread{}, from {from}{}",
                 thousands(count as u64),
                 if *draw == Draw::Uniform { "uniform" } else { "Zipf 0.99" },
                 if *threads == 1 { "" } else { "s" },
+                if options.work == Work::Touches { ", touches alone" } else { "" },
             );
             let rows = rows(&field, &turns, &tails);
             text.push_str(&format!("{heading}\n\n{}\n", table(&rows)));
             figures.push(json!({
-                "sessions": count, "threads": threads, "draw": format!("{draw:?}"), "from": from, "heading": heading,
+                "sessions": count, "threads": threads, "draw": format!("{draw:?}"), "from": from,
+                "work": format!("{:?}", options.work), "heading": heading,
                 "rows": rows.iter().map(Row::json).collect::<Vec<_>>(),
             }));
         }
@@ -128,7 +141,7 @@ where
     Ok((text, figures))
 }
 
-fn plan<K: Keyed>(live: &[K], draw: Draw, threads: usize, steps: usize, random: &mut SmallRng) -> Plan<K>
+fn plan<K: Keyed>(live: &[K], options: &Options, draw: Draw, threads: usize, random: &mut SmallRng) -> Plan<K>
 where
     StandardUniform: Distribution<K>,
 {
@@ -140,8 +153,10 @@ where
             live[(rank as usize - 1).min(live.len() - 1)]
         }
     };
+    let steps = options.steps;
+    let changes = if options.work == Work::Mix { 5 } else { 0 };
     // Nobody is logged out twice.
-    let leaving = (steps * threads / 100).min(live.len() / 4);
+    let leaving = if changes == 0 { 0 } else { (steps * threads / 100).min(live.len() / 4) };
     let mut ended: Vec<K> = live.to_vec();
     ended.partial_shuffle(random, leaving);
     let ended = ended.split_off(live.len() - leaving);
@@ -150,12 +165,12 @@ where
     let steps: Vec<Vec<_>> = (0..threads)
         .map(|_| {
             let each = (0..steps).map(|_| match random.random_range(0..100) {
+                nth if nth >= changes => Step::Touch(pick(random)),
                 0 => leaving.next().map_or_else(|| Step::Touch(pick(random)), Step::End),
-                1..5 => {
+                _ => {
                     started.push(random.random());
                     Step::Start(started[started.len() - 1])
                 }
-                _ => Step::Touch(pick(random)),
             });
             each.collect()
         })
