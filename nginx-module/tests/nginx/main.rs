@@ -13,8 +13,6 @@ mod life;
 mod limits;
 mod named_cookies;
 mod open;
-mod open_app;
-mod open_http3;
 mod sessions;
 mod soak;
 mod tool;

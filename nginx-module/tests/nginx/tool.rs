@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::harness::{Site, eventually, is_root};
-use crate::open::{Stage, ends, with_open};
-use crate::open_app::OpenApp;
+use crate::open::app::OpenApp;
+use crate::open::stage::{Stage, ends, with_open};
 
 struct Tool {
     program: PathBuf,

@@ -10,8 +10,8 @@ use nix::sys::signal::Signal;
 
 use crate::harness::{Site, eventually};
 use crate::http3::{Client, INTERNAL_ERROR, Quic, code, has_http_3};
-use crate::open::{LOOK, Stage, every_state, lives_by, sockets_of, with_open};
-use crate::open_app::OpenApp;
+use crate::open::app::OpenApp;
+use crate::open::stage::{LOOK, Stage, every_state, lives_by, sockets_of, with_open};
 
 /// Sessions that begin here have a policy of their own; and how many connections nginx has.
 const MORE: &str = "location = /login-long { curfew policy=long; curfew_no_id pass; curfew_unknown pass;
