@@ -43,6 +43,7 @@ pub enum Step {
     TouchGrace,
     TouchEnded,
     TouchManyOf16,
+    TouchAhead,
     Peek,
     Start,
     StartOfSubject,
@@ -230,6 +231,10 @@ impl Scene {
                     batches.len() * 16
                 })
             }
+            Step::TouchAhead => counted(|| {
+                let ahead = table.ahead(keys.iter().copied(), |key| *key);
+                ahead.filter(|key| black_box(table.touch(*key, UNBOUND, at(MINUTE))).passes()).count()
+            }),
             Step::Peek => {
                 counted(|| keys.iter().filter(|key| black_box(table.peek(**key, UNBOUND, at(MINUTE))).passes()).count())
             }
