@@ -134,12 +134,19 @@ impl Table {
 }
 
 /// Whether something else than a snapshot is there, such as the region itself, which others have open: somebody has
-/// mistaken one path for another.
+/// mistaken one path for another. What cannot be read may be anything.
 fn is_foreign(path: &Path) -> bool {
-    let mut magic = [0; 8];
-    path.symlink_metadata().is_ok_and(|meta| meta.is_file() && meta.len() > 0)
-        && File::open(path).and_then(|mut file| file.read_exact(&mut magic)).is_ok()
-        && u64::from_le_bytes(magic) != MAGIC
+    let meta = match path.symlink_metadata() {
+        Ok(meta) => meta,
+        // Nothing, or nothing that anybody can put a file beside.
+        Err(_) => return false,
+    };
+    let is_snapshot = || {
+        let mut magic = [0; 8];
+        let read = File::open(path).and_then(|mut file| file.read_exact(&mut magic));
+        read.is_ok() && u64::from_le_bytes(magic) == MAGIC
+    };
+    !meta.is_file() || meta.len() > 0 && !is_snapshot()
 }
 
 /// One way through all records.

@@ -1,6 +1,6 @@
 //! The file: who may read it, what it replaces, and what one that is cut, damaged or forged gives.
 
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 
 use curfew_engine::{
@@ -48,6 +48,23 @@ fn a_snapshot_replaces_nothing_but_a_snapshot() {
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing unfinished is left behind");
     Table::open(&region).unwrap();
 
+    // What is too short to be told, is no file, leads elsewhere, or shows nobody what it is.
+    let others = ["short", "fifo", "link", "folder", "closed"].map(|name| folder.path().join(name));
+    let [short, fifo, link, directory, closed] = &others;
+    std::fs::write(short, "hunter2").unwrap();
+    nix::unistd::mkfifo(fifo, nix::sys::stat::Mode::S_IRUSR).unwrap();
+    symlink("nowhere", link).unwrap();
+    std::fs::create_dir(directory).unwrap();
+    std::fs::write(closed, "a password file").unwrap();
+    std::fs::set_permissions(closed, std::fs::Permissions::from_mode(0o200)).unwrap();
+    for other in &others {
+        let before = other.symlink_metadata().unwrap();
+        let refused = table.snapshot(other, &TAKEN).unwrap_err();
+        assert!(matches!(refused, SnapshotError::Foreign { .. }), "{}: {refused}", other.display());
+        let after = other.symlink_metadata().unwrap();
+        assert_eq!((before.ino(), before.mode(), before.len()), (after.ino(), after.mode(), after.len()));
+    }
+
     // A snapshot is replaced whatever became of it, and so is a file in which there is nothing.
     for whole in [true, false] {
         table.snapshot(&path, &TAKEN).unwrap();
@@ -65,12 +82,8 @@ fn a_snapshot_that_cannot_be_written_leaves_the_last_one() {
     let whole = std::fs::read(&path).unwrap();
     let none = folder.path().join("none/app.snapshot");
     assert!(matches!(table.snapshot(&none, &TAKEN), Err(SnapshotError::Io { .. })));
-    // A folder cannot be replaced by a file.
-    let taken = folder.path().join("folder");
-    std::fs::create_dir(&taken).unwrap();
-    assert!(matches!(table.snapshot(&taken, &TAKEN), Err(SnapshotError::Io { .. })));
     assert_eq!(std::fs::read(&path).unwrap(), whole);
-    assert_eq!(folder.path().read_dir().unwrap().count(), 2, "nothing unfinished is left behind");
+    assert_eq!(folder.path().read_dir().unwrap().count(), 1, "nothing unfinished is left behind");
 }
 
 #[test]
