@@ -14,7 +14,7 @@ use nginx_sys::{
 use ngx::ngx_log_error;
 
 use crate::conf::{self, LocConf, Value, choice};
-use crate::nginx::{Request, fence};
+use crate::nginx::{Request, bytes, fence};
 use crate::record::{self, Record};
 use crate::status::Status;
 use crate::zone::Zone;
@@ -36,10 +36,11 @@ pub(crate) unsafe extern "C" fn access(raw: *mut ngx_http_request_t) -> ngx_int_
         let Some(record) = record::of(request) else { return 500 };
         if conf.is_guarded() {
             // What was refused a moment ago is on its way to its error page. That must not be what it was
-            // refused, as it would be where an upstream is asked for the path that the client wanted.
+            // refused: what an upstream gives for the path that the client wanted, the file of that path, or
+            // what it was to write there.
             if record.denied {
                 let refusal = record.status.and_then(|status| refuse_status(conf, status));
-                return refusal.filter(|_| request.has_handler()).unwrap_or(DECLINED);
+                return refusal.filter(|_| !is_another_file(request, record)).unwrap_or(DECLINED);
             }
             let status = check(request, conf);
             let Some(record) = record::find(request) else { return 500 };
@@ -272,6 +273,13 @@ pub(crate) fn judge(table: &Table, verdict: Verdict, record: &mut Record) -> Sta
     }
 }
 
+/// Whether a request that was refused now asks for a file, and for another one than it did.
+fn is_another_file(request: Request<'_>, record: &Record) -> bool {
+    // SAFETY: both are of this request and live as long as it does.
+    let is_another = unsafe { bytes(record.refused) != bytes(request.path()) };
+    is_another && matches!(request.method(), NGX_HTTP_GET | NGX_HTTP_HEAD) && !request.has_handler()
+}
+
 /// Whether a variable says yes: as in nginx's own conditions, empty and "0" are no.
 pub(crate) fn is_true(value: &[u8]) -> bool {
     !value.is_empty() && value != b"0"
@@ -280,6 +288,7 @@ pub(crate) fn is_true(value: &[u8]) -> bool {
 fn refuse(request: Request<'_>, conf: &LocConf, status: Status, refusal: ngx_int_t) -> ngx_int_t {
     let Some(record) = record::find(request) else { return 500 };
     record.denied = true;
+    record.refused = request.path();
     record.counts = false;
     streams::forget(&mut record.stream);
     if let Some(counters) = conf.zone().and_then(Zone::counters) {
@@ -359,9 +368,13 @@ fn end_one(request: Request<'_>, conf: &LocConf, shown: &Shown, cause: Cause) {
     // Its own response is to come whole.
     streams::forget(&mut record.stream);
     record.left = None;
-    record.key = Some(shown.key);
-    record.zone = conf.zone().map_or(std::ptr::null(), std::ptr::from_ref);
-    match shown.table.end(shown.key, cause, shown.now) {
+    let ended = shown.table.end(shown.key, cause, shown.now);
+    // The word on what it was checked as elsewhere is none on a session that could not be ended.
+    if ended.is_ok() || record.key.is_none() {
+        record.key = Some(shown.key);
+        record.zone = conf.zone().map_or(std::ptr::null(), std::ptr::from_ref);
+    }
+    match ended {
         Ok(()) => record.status = Some(Status::Ended(cause)),
         Err(error) => {
             let log = request.log();

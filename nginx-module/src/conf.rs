@@ -2,6 +2,7 @@
 //!
 //! What is unset has nginx's marks for that (-1, null), so that a level takes it from the one above.
 
+mod answers;
 mod directives;
 mod source;
 
@@ -11,7 +12,7 @@ use std::ptr::{addr_of, null_mut};
 use curfew_engine::{OnFull, Policy};
 use nginx_sys::{
     NGX_LOG_EMERG, NGX_LOG_WARN, ngx_conf_t, ngx_flag_t, ngx_http_complex_value_t, ngx_http_conf_ctx_t,
-    ngx_http_core_loc_conf_t, ngx_http_core_module, ngx_http_request_t, ngx_int_t, ngx_str_t, ngx_uint_t,
+    ngx_http_request_t, ngx_int_t, ngx_str_t, ngx_uint_t,
 };
 use ngx::ngx_conf_log_error;
 
@@ -19,6 +20,7 @@ use crate::nginx::{add_cleanup, bytes, fence, in_pool};
 use crate::zone::Zone;
 use crate::{ambiguity, module};
 
+use answers::{answer, core_of};
 pub(crate) use directives::DIRECTIVES;
 pub(crate) use source::COOKIE;
 
@@ -85,7 +87,8 @@ pub(crate) struct LocConf {
     pub(crate) deny_status: ngx_int_t,
     pub(crate) deny_redirect: Value,
     pub(crate) challenge: Value,
-    answers: ngx_flag_t,
+    /// What of this module answers here.
+    answers: ngx_uint_t,
 }
 
 pub(crate) mod choice {
@@ -102,6 +105,8 @@ pub(crate) mod choice {
     pub(crate) const REQUEST: ngx_uint_t = 1;
     pub(crate) const CLIENT: ngx_uint_t = 1;
     pub(crate) const BOTH: ngx_uint_t = 2;
+    pub(crate) const STATUS_JSON: ngx_uint_t = 1;
+    pub(crate) const ADMIN: ngx_uint_t = 2;
 }
 
 impl LocConf {
@@ -132,12 +137,12 @@ impl LocConf {
         deny_status: UNSET,
         deny_redirect: null_mut(),
         challenge: null_mut(),
-        answers: UNSET,
+        answers: UNSET_CHOICE,
     };
 
     /// Whether requests are checked here.
     pub(crate) fn is_guarded(&self) -> bool {
-        self.guard == 1 && self.answers != 1
+        self.guard == 1 && self.answers != choice::STATUS_JSON
     }
 
     pub(crate) fn is_dry_run(&self) -> bool {
@@ -181,7 +186,7 @@ impl LocConf {
         if self.end != choice::OFF {
             return Some(("curfew_end", false, true));
         }
-        if self.answers == 1 {
+        if self.answers == choice::STATUS_JSON {
             return Some(("curfew_status_json", false, true));
         }
         None
@@ -371,7 +376,10 @@ pub(crate) unsafe extern "C" fn merge_loc(cf: *mut ngx_conf_t, above: *mut c_voi
     unsafe {
         let (above, mine) = (&*above.cast::<LocConf>(), &mut *mine.cast::<LocConf>());
         fence((*cf).log, REFUSED, || {
-            mine.ends_on_condition = mine.end != UNSET_CHOICE && is_condition(cf);
+            mine.ends_on_condition = mine.end != UNSET_CHOICE && core_of(cf).noname() != 0;
+            if let Err(message) = answer(cf, mine, above) {
+                return refuse(cf, &message);
+            }
             mine.merge(above);
             let main = main_of(cf);
             main.counts_sent |= mine.is_guarded() && mine.has_streams() && mine.stream_activity == choice::BOTH;
@@ -386,16 +394,6 @@ pub(crate) unsafe extern "C" fn merge_loc(cf: *mut ngx_conf_t, above: *mut c_voi
             }
             OK
         })
-    }
-}
-
-/// Whether the level that is being merged is an `if`.
-unsafe fn is_condition(cf: *mut ngx_conf_t) -> bool {
-    // SAFETY: merges of http modules run with the context of the level, which has a core configuration.
-    unsafe {
-        let http = (*cf).ctx.cast::<ngx_http_conf_ctx_t>();
-        let core = *(*http).loc_conf.add((*addr_of!(ngx_http_core_module)).ctx_index);
-        (*core.cast::<ngx_http_core_loc_conf_t>()).noname() != 0
     }
 }
 

@@ -99,6 +99,7 @@ fn refused(request: Request<'_>, conf: &LocConf, what: &str, status: Status) -> 
         record.status = Some(status);
         record.dry_run = conf.is_dry_run();
         record.denied = refusal.is_some();
+        record.refused = request.path();
     }
     refusal.map_or(Ok(()), Err)
 }

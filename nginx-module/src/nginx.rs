@@ -153,6 +153,12 @@ impl<'r> Request<'r> {
         unsafe { (*self.raw).access_code != 0 }
     }
 
+    /// The path, decoded and put in order.
+    pub(crate) fn path(self) -> ngx_str_t {
+        // SAFETY: the request is live.
+        unsafe { (*self.raw).uri }
+    }
+
     /// Whether its location has a handler of its own, such as an upstream, and not just files.
     pub(crate) fn has_handler(self) -> bool {
         // SAFETY: the request is live.

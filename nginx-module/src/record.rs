@@ -8,6 +8,7 @@ use std::ffi::c_void;
 use std::ptr::{addr_of, null_mut};
 
 use curfew_engine::{Binding, Key, Left, Tick};
+use nginx_sys::ngx_str_t;
 
 use crate::nginx::{Request, add_cleanup, fence};
 use crate::status::Status;
@@ -25,6 +26,8 @@ pub(crate) struct Record {
     pub(crate) dry_run: bool,
     /// It was refused.
     pub(crate) denied: bool,
+    /// The path that it had then, decoded.
+    pub(crate) refused: ngx_str_t,
     /// It was let through, as what stands below.
     pub(crate) passed: bool,
     /// `curfew_end` was done.
@@ -52,6 +55,7 @@ impl Record {
         status: None,
         dry_run: false,
         denied: false,
+        refused: ngx_str_t { len: 0, data: null_mut() },
         passed: false,
         ended: false,
         counts: false,

@@ -5,22 +5,21 @@
 use std::ffi::{CStr, c_char, c_void};
 use std::mem::offset_of;
 use std::path::PathBuf;
-use std::ptr::{addr_of, addr_of_mut, null_mut};
+use std::ptr::{addr_of_mut, null_mut};
 
 use curfew_engine::{Config, GraceMode, OnFull, OnLimit, OnMismatch, Policy, Retain, Span};
 use nginx_sys::{
     NGX_CONF_1MORE, NGX_CONF_2MORE, NGX_CONF_FLAG, NGX_CONF_NOARGS, NGX_CONF_TAKE1, NGX_CONF_TAKE12, NGX_HTTP_LIF_CONF,
     NGX_HTTP_LOC_CONF, NGX_HTTP_LOC_CONF_OFFSET, NGX_HTTP_MAIN_CONF, NGX_HTTP_MAIN_CONF_OFFSET, NGX_HTTP_SRV_CONF,
     NGX_LOG_ERR, NGX_LOG_INFO, NGX_LOG_NOTICE, NGX_LOG_WARN, ngx_command_t, ngx_conf_enum_t, ngx_conf_num_bounds_t,
-    ngx_conf_set_enum_slot, ngx_conf_set_flag_slot, ngx_conf_set_num_slot, ngx_conf_t, ngx_flag_t, ngx_http_conf_ctx_t,
-    ngx_http_core_loc_conf_t, ngx_http_core_module, ngx_http_request_t, ngx_http_set_complex_value_slot, ngx_int_t,
+    ngx_conf_set_enum_slot, ngx_conf_set_flag_slot, ngx_conf_set_num_slot, ngx_conf_t, ngx_http_set_complex_value_slot,
     ngx_parse_time, ngx_str_t, ngx_uint_t,
 };
 
+use super::answers::{answering, core_of};
 use super::{LocConf, OK, REFUSED, Target, UNSET, choice, main_of, refuse, source};
 use crate::nginx::{bytes, constant, fence, in_pool, text_in_pool};
 use crate::zone::Zone;
-use crate::{admin, page};
 
 /// Policies of a region.
 const MOST_POLICIES: usize = 64;
@@ -252,33 +251,26 @@ unsafe extern "C" fn set_guard(cf: *mut ngx_conf_t, _: *mut ngx_command_t, conf:
     }
 }
 
-type Handler = unsafe extern "C" fn(*mut ngx_http_request_t) -> ngx_int_t;
-
 /// Lets a location be answered by the module itself.
-unsafe fn set_handler(cf: *mut ngx_conf_t, conf: *mut c_void, handler: Handler, by_session: bool) -> *mut c_char {
+unsafe fn set_answers(cf: *mut ngx_conf_t, conf: *mut c_void, answers: ngx_uint_t) -> *mut c_char {
     // SAFETY: nginx calls the directive with the configuration of a location.
-    unsafe {
-        let conf = &mut *conf.cast::<LocConf>();
-        let http = (*cf).ctx.cast::<ngx_http_conf_ctx_t>();
-        let core = *(*http).loc_conf.add((*addr_of!(ngx_http_core_module)).ctx_index);
-        let core = &mut *core.cast::<ngx_http_core_loc_conf_t>();
-        if core.handler.is_some() {
-            return refuse(cf, "something else answers in this location already");
-        }
-        core.handler = Some(handler);
-        conf.answers = ngx_flag_t::from(by_session);
-        OK
+    let (conf, core) = unsafe { (&mut *conf.cast::<LocConf>(), core_of(cf)) };
+    if core.handler.is_some() {
+        return refuse(cf, "something else answers in this location already");
     }
+    core.handler = answering(answers).map(|(_, handler)| handler);
+    conf.answers = answers;
+    OK
 }
 
 unsafe extern "C" fn set_status_json(cf: *mut ngx_conf_t, _: *mut ngx_command_t, conf: *mut c_void) -> *mut c_char {
     // SAFETY: as nginx calls it.
-    unsafe { fence((*cf).log, REFUSED, || set_handler(cf, conf, page::handle, true)) }
+    unsafe { fence((*cf).log, REFUSED, || set_answers(cf, conf, choice::STATUS_JSON)) }
 }
 
 unsafe extern "C" fn set_admin(cf: *mut ngx_conf_t, _: *mut ngx_command_t, conf: *mut c_void) -> *mut c_char {
     // SAFETY: as nginx calls it.
-    unsafe { fence((*cf).log, REFUSED, || set_handler(cf, conf, admin::handle, false)) }
+    unsafe { fence((*cf).log, REFUSED, || set_answers(cf, conf, choice::ADMIN)) }
 }
 
 /// One of the words that a directive knows. nginx compares them as C does.

@@ -1,6 +1,6 @@
 //! What a refused request is answered, and what passes in spite of it.
 
-use crate::harness::{Nginx, Site, eventually};
+use crate::harness::{Nginx, Site, eventually, request};
 use crate::sessions::site;
 
 const PAGE: &[(&str, &str)] = &[("Accept", "text/html,application/xhtml+xml"), ("Cookie", "sid=made-up")];
@@ -92,6 +92,69 @@ fn an_error_page_is_not_the_page_that_was_refused() {
         assert_eq!((response.status, response.verdict()), (401, "UNKNOWN"), "{path}");
         assert!(!response.body.contains("application"), "{path}: {}", response.body);
     }
+}
+
+#[test]
+fn a_guarded_error_page_neither_shows_the_file_that_was_refused_nor_writes_it() {
+    let place = Site::new();
+    std::fs::write(place.path("html/secret.txt"), "of somebody else").unwrap();
+    let nginx = place.start(&site(
+        "idle=15m",
+        "location = /html/secret.txt { root $FOLDER; error_page 401 = @same; }
+         location @same { root $FOLDER; try_files $uri /html/login.html; }
+         location /write/ { alias $FOLDER/html/; error_page 401 = @write; }
+         location @write { dav_methods PUT DELETE; rewrite ^/write(/.*) /html$1 break; root $FOLDER; }
+         location = /form { error_page 401 = @form; proxy_pass http://$APP; }
+         location @form { rewrite ^ /login.html break; root $FOLDER/html; }",
+    ));
+    let shown = nginx.with_id("/html/secret.txt", "made-up");
+    assert_eq!((shown.status, shown.verdict()), (401, "UNKNOWN"));
+    assert!(!shown.body.contains("somebody"), "{shown:?}");
+    let cookie = [("Cookie", "sid=made-up")];
+    for method in ["PUT", "DELETE"] {
+        let answer = request(nginx.site.address(), method, "/write/secret.txt", &cookie).unwrap();
+        assert_eq!((answer.status, answer.verdict()), (401, "UNKNOWN"), "{method}");
+    }
+    assert_eq!(std::fs::read(nginx.site.path("html/secret.txt")).unwrap(), b"of somebody else");
+    let form = nginx.with_id("/form", "made-up");
+    assert_eq!((form.status, form.body.as_str()), (200, "please log in\n"), "another file is shown");
+}
+
+#[test]
+fn what_could_not_be_ended_does_not_pass_for_what_was_checked_before() {
+    let nginx = start(
+        "location = /first { curfew_id $cookie_first; try_files /none /second; }
+         location = /second { curfew off; curfew_end logout; try_files /none /third; }
+         location = /third { proxy_pass http://$APP; }",
+    );
+    for id in ["abc", "def"] {
+        nginx.log_in(id);
+    }
+    nginx.with_id("/logout", "def");
+    for id in ["def", "made-up"] {
+        assert_eq!(nginx.with_id("/third", id).status, 401);
+        let response = nginx.get("/first", &[("Cookie", &format!("first=abc; sid={id}"))]);
+        assert_eq!(response.status, 401, "{id}: {response:?}");
+    }
+    assert_eq!(nginx.with_id("/third", "abc").status, 200);
+}
+
+#[test]
+fn what_the_module_answers_it_answers_under_every_condition_and_method() {
+    let nginx = start(
+        "location = /state { if ($arg_x) { set $a 1; } limit_except POST { allow all; } curfew_status_json; }
+         location = /plain { if ($arg_x) { set $a 1; } curfew_status_json; }
+         location = /ends { curfew off; curfew_admin; limit_except GET { allow 127.0.0.1; deny all; } }",
+    );
+    nginx.log_in("abc");
+    for path in ["/state", "/plain", "/plain?x=1"] {
+        for (id, status) in [("abc", "ACTIVE"), ("made-up", "UNKNOWN")] {
+            let response = nginx.with_id(path, id);
+            assert!(response.body.contains(&format!("\"status\":\"{status}\"")), "{path}: {response:?}");
+        }
+    }
+    let ended = request(nginx.site.address(), "POST", "/ends?end_all=1", &[("Content-Length", "0")]).unwrap();
+    assert_eq!((ended.status, ended.body.trim()), (200, "{\"ended\":1}"));
 }
 
 #[test]

@@ -77,6 +77,16 @@ fn every_mistake_is_refused_with_what_is_wrong_and_where() {
             ),
             "something else answers in this location",
         ),
+        (
+            &format!(
+                "{zone}{policy}{id} server {{ location / {{ curfew_status_json; proxy_pass http://127.0.0.1; }} }}"
+            ),
+            "\"curfew_status_json\": something else answers in this location, too",
+        ),
+        (
+            &format!("{zone} server {{ location / {{ curfew_admin; proxy_pass http://127.0.0.1; }} }}"),
+            "\"curfew_admin\": something else answers in this location, too",
+        ),
         ("server { curfew_status_json; }", "directive is not allowed here"),
         ("server { curfew_zone zone=app:1m; }", "directive is not allowed here"),
     ] {
