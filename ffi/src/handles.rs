@@ -15,12 +15,14 @@
 //! child, before `fork` returns in it, raises [`GENERATION`], after which no handle from before is
 //! good any more, and puts something harmless in the place of each descriptor that its parent is
 //! known to live by. Handles are opened and closed, and processes forked, under one lock, so that
-//! no descriptor is missed. A child made by a bare `clone` system call runs no such handler.
+//! no descriptor is missed, and none is put in the place of another one later. A child made by a bare `clone`
+//! system call runs no such handler. What a child can find half-done, because another thread of its parent was
+//! doing it, is done anew or counts for nothing: handlers made known, calls counted in.
 
 use std::cell::Cell;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, IntoRawFd};
 use std::os::unix::net::UnixDatagram;
-use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crossbeam_utils::{Backoff, CachePadded};
@@ -63,9 +65,10 @@ static NUMBERS: AtomicU64 = AtomicU64::new(1);
 static GENERATION: AtomicU64 = AtomicU64::new(1);
 /// Held while a handle is opened or closed, and while the process forks.
 static CHANGES: Mutex<()> = Mutex::new(());
-/// What a child has instead of its parent's descriptors.
-static HARMLESS: OnceLock<Option<UnixDatagram>> = OnceLock::new();
-static HANDLERS: OnceLock<i32> = OnceLock::new();
+/// What a child has instead of its parent's descriptors; negative while there is none.
+static HARMLESS: AtomicI32 = AtomicI32::new(-1);
+/// Whether forks are known to us.
+static HANDLERS: AtomicBool = AtomicBool::new(false);
 
 thread_local! {
     static STRIPE: Cell<usize> = const { Cell::new(usize::MAX) };
@@ -89,9 +92,12 @@ fn stripe() -> usize {
     own
 }
 
+/// May be known twice, and then is called twice.
 extern "C" fn before_fork() {
-    let held = changes();
-    let _ = FORKING.try_with(|forking| forking.set(Some(held)));
+    let _ = FORKING.try_with(|forking| {
+        let held = forking.take().unwrap_or_else(changes);
+        forking.set(Some(held));
+    });
 }
 
 extern "C" fn after_fork_in_parent() {
@@ -100,32 +106,50 @@ extern "C" fn after_fork_in_parent() {
 
 extern "C" fn after_fork_in_child() {
     GENERATION.fetch_add(1, Ordering::SeqCst);
-    if let Some(Some(harmless)) = HARMLESS.get() {
-        for place in PLACES_IN_USE.iter().filter_map(OnceLock::get) {
-            let descriptor = place.descriptor.load(Ordering::SeqCst);
-            if descriptor >= 0 {
-                // SAFETY: the descriptor is the table's own and stays one, of something else. Its
-                // table is not used any more in this process, only dropped, which closes it.
-                unsafe { nix::libc::dup3(harmless.as_raw_fd(), descriptor, nix::libc::O_CLOEXEC) };
-            }
+    let harmless = HARMLESS.swap(-1, Ordering::SeqCst);
+    for place in PLACES_IN_USE.iter().filter_map(OnceLock::get) {
+        // Its children have what it has, which by then may be something else of that number.
+        let descriptor = place.descriptor.swap(-1, Ordering::SeqCst);
+        if descriptor >= 0 {
+            // SAFETY: the descriptor is the table's own and stays one, of something else. Its
+            // table is not used any more in this process, only dropped, which closes it.
+            unsafe { nix::libc::dup3(harmless, descriptor, nix::libc::O_CLOEXEC) };
         }
+        // The threads that were inside are the parent's.
+        place.inside.iter().for_each(|stripe| stripe.store(0, Ordering::SeqCst));
+    }
+    if harmless >= 0 {
+        // SAFETY: it is ours, and nothing refers to it any more.
+        unsafe { nix::libc::close(harmless) };
     }
     let _ = FORKING.try_with(Cell::take);
 }
 
-/// Makes forks known to us; from then on for good.
+fn not_prepared(error: &std::io::Error) -> Refusal {
+    Refusal::system(error, format!("cannot prepare for forks: {error}"))
+}
+
+/// Makes forks known to us; from then on for good. Two threads that do this at once do it twice.
 fn watch_forks() -> Result<(), Refusal> {
-    let refused = |error: std::io::Error| Refusal::system(&error, format!("cannot prepare for forks: {error}"));
-    let error = *HANDLERS.get_or_init(|| {
-        // SAFETY: the three functions live as long as the library, which is never unloaded
-        // (-z nodelete). In the child they take no lock, allocate nothing and call only dup3.
-        unsafe { nix::libc::pthread_atfork(Some(before_fork), Some(after_fork_in_parent), Some(after_fork_in_child)) }
-    });
-    if error != 0 {
-        return Err(refused(std::io::Error::from_raw_os_error(error)));
+    if HANDLERS.load(Ordering::SeqCst) {
+        return Ok(());
     }
-    if HARMLESS.get_or_init(|| UnixDatagram::unbound().ok()).is_none() {
-        return Err(refused(std::io::Error::last_os_error()));
+    // SAFETY: the three functions live as long as the library, which is never unloaded
+    // (-z nodelete). In the child they take no lock, allocate nothing and call only dup3 and close.
+    let error =
+        unsafe { nix::libc::pthread_atfork(Some(before_fork), Some(after_fork_in_parent), Some(after_fork_in_child)) };
+    if error != 0 {
+        return Err(not_prepared(&std::io::Error::from_raw_os_error(error)));
+    }
+    HANDLERS.store(true, Ordering::SeqCst);
+    Ok(())
+}
+
+/// Makes what a child will have in the place of descriptors.
+fn prepare_what_is_harmless(_: &MutexGuard<'_, ()>) -> Result<(), Refusal> {
+    if HARMLESS.load(Ordering::SeqCst) < 0 {
+        let socket = UnixDatagram::unbound().map_err(|error| not_prepared(&error))?;
+        HARMLESS.store(socket.into_raw_fd(), Ordering::SeqCst);
     }
     Ok(())
 }
@@ -135,7 +159,8 @@ pub(crate) fn open(make: impl FnOnce() -> Result<Table, Refusal>) -> Result<curf
     let full = || Refusal::new(curfew_status::CURFEW_TOO_MANY_TABLES, format!("{PLACES} tables are open already"));
     // Before our lock: it takes one that a fork holds while its handler waits for ours.
     watch_forks()?;
-    let _changes = changes();
+    let changes = changes();
+    prepare_what_is_harmless(&changes)?;
     let is_free = |place: &Place| place.id.load(Ordering::SeqCst) == 0;
     let index = PLACES_IN_USE.iter().position(|place| place.get().is_none_or(|place| is_free(place)));
     let index = index.ok_or_else(full)?;
@@ -170,20 +195,15 @@ pub(crate) fn close(handle: curfew_table) -> Answer {
         return Err(curfew_status::CURFEW_CLOSED);
     }
     place.id.store(0, Ordering::SeqCst);
-    if place.generation.load(Ordering::SeqCst) == GENERATION.load(Ordering::SeqCst) {
-        for stripe in &place.inside {
-            let backoff = Backoff::new();
-            while stripe.load(Ordering::SeqCst) != 0 {
-                if backoff.is_completed() {
-                    std::thread::sleep(std::time::Duration::from_micros(50));
-                } else {
-                    backoff.snooze();
-                }
+    for stripe in &place.inside {
+        let backoff = Backoff::new();
+        while stripe.load(Ordering::SeqCst) != 0 {
+            if backoff.is_completed() {
+                std::thread::sleep(std::time::Duration::from_micros(50));
+            } else {
+                backoff.snooze();
             }
         }
-    } else {
-        // The threads that were inside are the parent's, and nobody has come in since the fork.
-        place.inside.iter().for_each(|stripe| stripe.store(0, Ordering::SeqCst));
     }
     place.descriptor.store(-1, Ordering::SeqCst);
     let table = place.table.swap(std::ptr::null_mut(), Ordering::SeqCst);
@@ -193,12 +213,16 @@ pub(crate) fn close(handle: curfew_table) -> Answer {
     Ok(())
 }
 
-struct Inside<'a>(&'a AtomicUsize);
+/// A call that has counted itself in, and the generation in which.
+struct Inside<'a>(&'a AtomicUsize, u64);
 
 impl Drop for Inside<'_> {
     #[inline]
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Release);
+        // A signal handler may fork in the middle of a call, which the child has not counted.
+        if self.1 == GENERATION.load(Ordering::Relaxed) {
+            self.0.fetch_sub(1, Ordering::Release);
+        }
     }
 }
 
@@ -206,13 +230,14 @@ impl Drop for Inside<'_> {
 #[inline]
 pub(crate) fn with<R>(handle: curfew_table, what: impl FnOnce(&Table) -> R) -> Answer<R> {
     let place = place(handle).ok_or(curfew_status::CURFEW_CLOSED)?;
-    if place.generation.load(Ordering::Relaxed) != GENERATION.load(Ordering::Relaxed) {
+    let generation = GENERATION.load(Ordering::Relaxed);
+    if place.generation.load(Ordering::Relaxed) != generation {
         let is_open = handle.id != 0 && place.id.load(Ordering::Relaxed) == handle.id;
         return Err(if is_open { curfew_status::CURFEW_FORKED } else { curfew_status::CURFEW_CLOSED });
     }
     let stripe = &place.inside[stripe()];
     stripe.fetch_add(1, Ordering::SeqCst);
-    let _inside = Inside(stripe);
+    let _inside = Inside(stripe, generation);
     if handle.id == 0 || place.id.load(Ordering::SeqCst) != handle.id {
         return Err(curfew_status::CURFEW_CLOSED);
     }
