@@ -106,7 +106,8 @@ pub unsafe extern "C" fn curfew_create_private(
 }
 
 /// Creates a region file at `path`, with mode 0600, which other processes of this user can open. The
-/// file must be on a file system of this machine (/run, /dev/shm); it takes room as it is used.
+/// file must be on a file system of this machine (/run, /dev/shm); it takes all of its room at
+/// once. Who cuts it short kills all that have it open (SIGBUS).
 ///
 /// Answers `CURFEW_EXISTS` when there is something at `path`, which is left alone. `error` may be
 /// null. On `CURFEW_OK` the table is yours, to be closed with `curfew_close`; the file stays.

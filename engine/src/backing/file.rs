@@ -38,8 +38,7 @@ pub(crate) fn create_with<E: From<CreateError>>(
     }
     let (unfinished, file) = temporary(path).map_err(io)?;
     let result = (|| -> Result<(), E> {
-        check_space(path, &file, layout.bytes() as u64)?;
-        fill(write_new(&file, 0, layout, config, io)?)?;
+        fill(write_new(path, &file, 0, layout, config, io)?)?;
         // Unlike a rename, a link replaces nothing that somebody else made meanwhile.
         std::fs::hard_link(&unfinished, path).map_err(|source| match source.kind() {
             io::ErrorKind::AlreadyExists => CreateError::Exists { path: path.into() },
@@ -62,7 +61,7 @@ pub(crate) fn create_memfd(name: &CStr, config: &Config) -> Result<OwnedFd, Crea
     let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
     let file = File::from(memfd_create(name, flags).map_err(system)?);
     file.set_permissions(std::fs::Permissions::from_mode(0o600)).map_err(CreateError::System)?;
-    write_new(&file, 0, layout, config, CreateError::System)?;
+    write_new(Path::new("memory"), &file, 0, layout, config, CreateError::System)?;
     // Nobody cuts it short under those who have it mapped.
     let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_SEAL;
     fcntl(&file, FcntlArg::F_ADD_SEALS(seals)).map_err(system)?;
@@ -71,18 +70,23 @@ pub(crate) fn create_memfd(name: &CStr, config: &Config) -> Result<OwnedFd, Crea
 
 /// Makes the region that `config` describes at the end of a file, from the byte `from` on.
 fn write_new(
+    path: &Path,
     file: &File,
     from: u64,
     layout: Layout,
     config: &Config,
     io: impl Fn(io::Error) -> CreateError,
 ) -> Result<Region, CreateError> {
+    check_space(path, file, layout.bytes() as u64)?;
     file.set_len(from + layout.bytes() as u64).map_err(&io)?;
     let map = pages::map(file, from, layout.bytes()).map_err(&io)?;
     let mut is_taken = false;
     if config.huge_pages {
         pages::ask_for_huge(&map);
         is_taken = pages::take(file, &map, layout.bytes()).map_err(&io)?;
+    }
+    if !is_taken {
+        reserve(path, file, from, layout.bytes() as u64, &io)?;
     }
     let region = Region::new(map, layout, Owner::private());
     if is_taken {
@@ -105,16 +109,43 @@ pub(crate) fn temporary(path: &Path) -> io::Result<(PathBuf, File)> {
     Ok((name.into(), file))
 }
 
-/// A file with holes that meets a full file system kills the process that fills them: better to be
-/// refused now.
+/// What the file system of a file has free. Memory without a name has no limit of its own, which is shown as no
+/// blocks at all.
+fn free_space(file: &File) -> Option<u64> {
+    let system = nix::sys::statvfs::fstatvfs(file).ok().filter(|system| system.blocks() > 0)?;
+    Some(system.blocks_available().saturating_mul(system.fragment_size()))
+}
+
+/// Tells of too little space before any is taken, and where none can be reserved.
 fn check_space(path: &Path, file: &File, needed: u64) -> Result<(), CreateError> {
-    let Ok(system) = nix::sys::statvfs::fstatvfs(file) else { return Ok(()) };
-    let free = system.blocks_available().saturating_mul(system.fragment_size());
-    // Memory without a name has no limit of its own, which is shown as no blocks at all.
-    if system.blocks() > 0 && free < needed {
-        return Err(CreateError::NoSpace { path: path.into(), needed, free });
+    match free_space(file) {
+        Some(free) if free < needed => Err(CreateError::NoSpace { path: path.into(), needed, free }),
+        _ => Ok(()),
     }
-    Ok(())
+}
+
+/// Takes the space of a region at once, if there is an end to it: a mapped file with holes that meets a full file
+/// system kills the process that fills them (SIGBUS), and all the others after it.
+fn reserve(
+    path: &Path,
+    file: &File,
+    from: u64,
+    needed: u64,
+    io: impl Fn(io::Error) -> CreateError,
+) -> Result<(), CreateError> {
+    use nix::errno::Errno;
+    use nix::fcntl::{FallocateFlags, fallocate};
+    if free_space(file).is_none() {
+        return Ok(());
+    }
+    match fallocate(file, FallocateFlags::empty(), from as i64, needed as i64) {
+        // What a file system cannot promise, it may have all the same.
+        Ok(()) | Err(Errno::EOPNOTSUPP | Errno::ENOSYS) => Ok(()),
+        Err(Errno::ENOSPC | Errno::EDQUOT) => {
+            Err(CreateError::NoSpace { path: path.into(), needed, free: free_space(file).unwrap_or(0) })
+        }
+        Err(error) => Err(io(error.into())),
+    }
 }
 
 /// Opens a file that must be this user's alone.
@@ -223,8 +254,7 @@ pub(crate) fn append(file: &File, config: &Config) -> Result<(u64, Region), Crea
     let layout = config.layout()?;
     let place = if config.huge_pages { pages::HUGE_PAGE as u64 } else { moving::PLACE };
     let from = file.metadata().map_err(CreateError::System)?.len().next_multiple_of(place);
-    check_space(Path::new("the file of the region"), file, layout.bytes() as u64)?;
-    let made = write_new(file, from, layout, config, CreateError::System);
+    let made = write_new(Path::new("the file of the region"), file, from, layout, config, CreateError::System);
     // What it has taken before it failed is not kept from those who use the region that is there.
     made.inspect_err(|_| give_back(file, from, &layout)).map(|region| (from, region))
 }

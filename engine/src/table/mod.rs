@@ -115,8 +115,9 @@ impl Table {
         backing::private(config).map(Table::new)
     }
 
-    /// Creates a region file with mode 0600, which other processes of this user can open. The file
-    /// has holes and takes room as it is used. It must be on a file system of this machine.
+    /// Creates a region file with mode 0600, which other processes of this user can open. It takes all of
+    /// its room at once, so that nobody is killed for want of it later, where the file system can
+    /// promise that. It must be on a file system of this machine.
     ///
     /// # Errors
     /// [`CreateError::Exists`] when there is something at `path`, which is then left alone;
