@@ -19,7 +19,7 @@
  *   Ownership   What a program passes stays the program's and is not kept. What the library returns
  *               as text lives as long as the program. Tables are the only thing to be given back.
  *   Threads     Every function may be called from any thread, with the same table at the same time;
- *               none from a signal handler.
+ *               none from a signal handler, and no thread may be cancelled (pthread_cancel) in one.
  *   Forks       A table belongs to the process that opened it. In a child, calls with its parent's
  *               tables answer CURFEW_FORKED: it opens the region for itself. (A child of a bare clone
  *               system call must exec, or not touch tables at all.)
@@ -1395,12 +1395,13 @@ curfew_status curfew_derive_binding(curfew_table table,
 curfew_status curfew_key_text(const curfew_key *key, char *to, size_t size);
 
 /**
- * Reads a key that `curfew_key_text` wrote. Answers `CURFEW_INVALID_ARGUMENT` for anything else.
+ * Reads a key that `curfew_key_text` wrote, in letters of either case. Answers `CURFEW_INVALID_ARGUMENT` for anything else.
  *
  * Pointers:
  * `from` ends with a zero; `key` can be written.
  */
-curfew_status curfew_key_parse(const char *from, curfew_key *key);
+curfew_status curfew_key_parse(const char *from,
+                               curfew_key *key);
 
 /**
  * Decides whether a session may go on at `now`, and counts as activity if it may. The one call of the
@@ -1523,7 +1524,8 @@ curfew_status curfew_reauthenticate(curfew_table table,
 
 /**
  * Gives a session a new id, against fixation: `new_key` becomes its key, and for `overlap_ms` from now on
- * `old_key` answers as the new one, for requests that are in flight; then it has ended. `old_until`, which
+ * `old_key` answers as the new one, for requests that are in flight; then it has ended (at once if the
+ * session is rotated sixteen times more meanwhile). `old_until`, which
  * may be null, gets the tick at which it does.
  *
  * Answers `CURFEW_UNKNOWN_SESSION`, `CURFEW_SESSION_ENDED`, `CURFEW_ROTATED_ALREADY`, `CURFEW_KEY_TAKEN` or

@@ -110,7 +110,8 @@ pub unsafe extern "C" fn curfew_reauthenticate(
 }
 
 /// Gives a session a new id, against fixation: `new_key` becomes its key, and for `overlap_ms` from now on
-/// `old_key` answers as the new one, for requests that are in flight; then it has ended. `old_until`, which
+/// `old_key` answers as the new one, for requests that are in flight; then it has ended (at once if the
+/// session is rotated sixteen times more meanwhile). `old_until`, which
 /// may be null, gets the tick at which it does.
 ///
 /// Answers `CURFEW_UNKNOWN_SESSION`, `CURFEW_SESSION_ENDED`, `CURFEW_ROTATED_ALREADY`, `CURFEW_KEY_TAKEN` or

@@ -157,7 +157,7 @@ pub unsafe extern "C" fn curfew_key_text(key: *const curfew_key, to: *mut c_char
     guarded(|| unsafe { set_text(self::key(key)?.to_string().as_bytes(), to, size) })
 }
 
-/// Reads a key that `curfew_key_text` wrote. Answers `CURFEW_INVALID_ARGUMENT` for anything else.
+/// Reads a key that `curfew_key_text` wrote, in letters of either case. Answers `CURFEW_INVALID_ARGUMENT` for anything else.
 ///
 /// # Safety
 /// `from` ends with a zero; `key` can be written.
