@@ -37,7 +37,7 @@ test: setup
 	$(CARGO) test --workspace --exclude curfew-nginx --locked
 	$(CARGO) test --locked -p curfew-nginx -- $(WAITING)
 	@$(MAKE) --no-print-directory test-peers
-	$(CARGO) test --locked -p curfew-engine --features crash-points --test death --test sim --test kill --test watch_steps --test revocation
+	$(CARGO) test --locked -p curfew-engine --features crash-points --test cut_rotation --test death --test sim --test kill --test watch_steps --test revocation
 	@$(MAKE) --no-print-directory test-nginx-1.28 test-c test-go
 
 # The module's tests alone, in the nginx that is installed.

@@ -435,6 +435,16 @@ impl Region {
         }
     }
 
+    /// [`Region::hand_over`] of a record that is an alias without an end of one of `targets`.
+    pub(crate) fn hand_over_to(&self, slot: usize, targets: &std::ops::Range<usize>) {
+        let is_it = |view: &View| {
+            view.control.kind() == Kind::Alias && view.mark().is_none() && targets.contains(&view.target().0)
+        };
+        if self.view_at(slot).is_some_and(|view| is_it(&view)) {
+            self.hand_over(slot);
+        }
+    }
+
     /// Makes a record that was to be an alias the session of `subject` that it was.
     pub(crate) fn unalias(&self, slot: usize, subject: Subject) {
         let control = self.control(slot);

@@ -29,6 +29,8 @@ use crate::wheel::{KEPT, LIVE, Timer};
 mod rebuild;
 mod timed;
 
+pub(crate) use timed::Room;
+
 /// Words of a shard's own fields; 8 to 11 belong to the timer's pool.
 pub(crate) mod field {
     pub(crate) const LOCK: usize = 0;
@@ -44,6 +46,10 @@ pub(crate) mod field {
     /// of the session that it was.
     pub(crate) const MOVING: usize = 12;
     pub(crate) const MOVING_SUBJECT: usize = 13;
+    /// When that was begun.
+    pub(crate) const MOVING_AT: usize = 14;
+    /// A record of any shard whose session is being given a new one in this shard, plus one.
+    pub(crate) const ARRIVING: usize = 15;
     pub(crate) const STARTED: usize = 16;
     pub(crate) const ROTATED: usize = 17;
     /// Plus the number of the cause.
@@ -318,7 +324,8 @@ impl Shard<'_> {
     }
 
     /// Makes a session the alias of `target`. It must be in no list, and its subject's lock be held.
-    pub(crate) fn alias(&self, slot: usize, subject: Subject, target: usize) {
+    pub(crate) fn alias(&self, slot: usize, subject: Subject, target: usize, now: Tick) {
+        self.set(field::MOVING_AT, now.as_millis());
         self.set(field::MOVING_SUBJECT, subject.0);
         self.set(field::MOVING, (slot - self.first()) as u64 + 1);
         // Before the alias, so that `end_all`, which finds one, also finds it counted. Release: who finds it

@@ -174,20 +174,6 @@ impl Timer<'_> {
         first
     }
 
-    /// The lists among which what is due first must be: those the clock has reached, whose entries
-    /// may be due later than that, and the first that it has not.
-    pub(crate) fn soonest(&self, wheel: usize) -> Vec<usize> {
-        let bitmaps = self.region.layout.wheel(self.shard, wheel) + BITMAPS;
-        let first_of_levels = (0..LEVELS)
-            .map(|level| (level, self.region.get(bitmaps + level)))
-            .filter(|(_, bits)| *bits != 0)
-            .map(|(level, bits)| wheel * LISTS + level * 64 + bits.trailing_zeros() as usize);
-        let clock = Tick::from_millis(self.clock(wheel));
-        let (mut reached, ahead): (Vec<_>, Vec<_>) = first_of_levels.partition(|list| self.start_of(*list) <= clock);
-        reached.extend(ahead.into_iter().min_by_key(|list| self.start_of(*list)));
-        reached
-    }
-
     /// Adds an entry; false when the pool is empty.
     pub(crate) fn push(&self, list: usize, entry: Entry) -> Result<bool, Damaged> {
         let head = self.head(list);
@@ -536,7 +522,7 @@ mod tests {
                 subject: Subject::NONE,
             };
             let rules = region.rules(id.number()).unwrap();
-            assert!(shard.make_room(now, false));
+            assert_eq!(shard.make_room(now, false), crate::shard::Room::Made);
             let slot = shard.insert(&birth, &rules.policy).unwrap();
             // Logged out at once: the entry that is left behind lies hours ahead.
             let view = region.view(slot).unwrap();

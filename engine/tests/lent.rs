@@ -157,3 +157,22 @@ fn a_child_that_lets_go_of_its_copy_leaves_nothing_behind_that_keeps_its_parent_
     assert!(!is_held());
     assert!(Table::private(&config()).unwrap().liveness().is_none());
 }
+
+#[test]
+fn a_lock_that_seems_to_be_held_by_whoever_comes_next_is_not_waited_for() {
+    let (_directory, locks) = in_directory("app.locks");
+    let lent = Lent::new();
+    let table = Table::create_in(&lent.memory(), Some(&locks), &config()).unwrap();
+    let policy = Policy::new().idle(Span::from_mins(15));
+    let staff = table.set_policy("staff", &policy, Tick::ZERO).unwrap();
+    drop(table);
+    // An owner's id is its place and how often that was taken. The lock of the policies says that of the next one.
+    let words = lent.0.as_mut_ptr().cast::<u64>();
+    // SAFETY: inside the mapping, and no table is open.
+    let word = |at: usize| unsafe { &mut *words.add(at) };
+    let (policy_lock, first_owner) = (24, 128);
+    assert_eq!(*word(policy_lock), 0);
+    *word(policy_lock) = (*word(first_owner) + 1) << 16 | 1;
+    let table = Table::open_in(&lent.memory(), &locks).unwrap();
+    assert_eq!(table.set_policy("staff", &policy.lifetime(Span::DAY), Tick::ZERO), Ok(staff));
+}

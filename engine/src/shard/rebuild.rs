@@ -58,6 +58,10 @@ impl Shard<'_> {
         if let Some((slot, subject)) = self.moving() {
             self.region.unalias(slot, subject);
         }
+        if let Some(slot) = (self.get(field::ARRIVING) as usize).checked_sub(1) {
+            self.region.hand_over_to(slot, &self.slots());
+        }
+        self.set(field::ARRIVING, 0);
         let mut used = 0;
         let mut live = 0;
         let mut searches = SEARCHES;
@@ -103,7 +107,11 @@ impl Shard<'_> {
             // The overlap is what is lost of the rotation that was under way.
             Kind::Alias => {
                 self.region.hand_over(slot);
-                Some(End { cause: Cause::Rotated, at: view.start() })
+                let noted = self
+                    .moving()
+                    .filter(|(moving, _)| *moving == slot)
+                    .map(|_| Tick::from_word(self.get(field::MOVING_AT)).as_now());
+                Some(End { cause: Cause::Rotated, at: noted.unwrap_or(view.life().last).max(view.start()) })
             }
             _ if view.is_frozen() => Some(match judged {
                 Some(Judged { state: State::Ended(end), .. }) => end,

@@ -1,16 +1,29 @@
 //! What a shard does when its time has come: filing under deadlines, what fires, what a changed policy
 //! asks for, and room that is made of what is over.
 
-use crate::layout::header;
-use crate::record::View;
+use crate::layout::{LISTS, header};
 use crate::shard::{Shard, field};
 use crate::time::Tick;
 use crate::wheel::{Damaged, Entry, KEPT, LIVE};
 
 /// Work of a start that finds its shard full, before it gives up.
 const MAKE_ROOM: usize = 256;
-/// Ended records among which the one to give up is looked for.
-const EVICTION_CHOICE: usize = 4096;
+/// Entries that are put in order before others have a turn at the shard.
+const SORTED: usize = 1024;
+/// Records of one millisecond, or filed behind the clock, among which the one to give up is looked for.
+const CHOICE: usize = 64;
+/// Lists of a wheel that are of one millisecond.
+const FINEST: usize = 64;
+
+/// Whether there is room for one more record.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Room {
+    Made,
+    /// There is none, and none can be made.
+    None,
+    /// What would be forgotten soonest is not known yet: ask again, and let others at the shard in between.
+    Sorting,
+}
 
 impl Shard<'_> {
     /// Files a record under its deadline, unless it is filed where it fires in time already.
@@ -163,15 +176,20 @@ impl Shard<'_> {
         to - from
     }
 
-    /// Whether there is room for one more record, after doing what is due if that is needed, and
-    /// giving up an ended record if `evict` allows it.
-    pub(crate) fn make_room(&self, now: Tick, evict: bool) -> bool {
+    /// Sees to it that there is room for one more record: does what is due if that is needed, and gives up
+    /// an ended record if `evict` allows it.
+    pub(crate) fn make_room(&self, now: Tick, evict: bool) -> Room {
         if self.has_room() {
-            return true;
+            return Room::Made;
         }
         self.sweep(now, MAKE_ROOM);
         self.advance(now, MAKE_ROOM);
-        self.has_room() || (evict && self.evict())
+        self.forget_behind(now);
+        match evict {
+            _ if self.has_room() => Room::Made,
+            true => self.evict(),
+            false => Room::None,
+        }
     }
 
     pub(crate) fn has_room(&self) -> bool {
@@ -179,40 +197,110 @@ impl Shard<'_> {
     }
 
     /// Gives up the ended record that would be forgotten soonest.
-    fn evict(&self) -> bool {
-        loop {
-            let kept: Vec<_> = self.timer.soonest(KEPT).into_iter().map(|list| (list, self.kept_in(list))).collect();
-            let Some((list, _)) = kept.iter().find(|(_, records)| records.is_empty()) else {
-                let soonest =
-                    kept.into_iter().flat_map(|(_, records)| records).min_by_key(|(_, view)| view.kept_until());
-                if let Some((slot, view)) = &soonest {
-                    self.release(*slot, view);
-                }
-                return soonest.is_some();
+    ///
+    /// The wheel of kept records is turned ahead of time to the first list that has any, as far as lists of
+    /// one millisecond. That is where the soonest are; each record comes down the levels once, whoever
+    /// turns. What is filed behind that clock lies in the same list, and is looked through for what is sooner.
+    fn evict(&self) -> Room {
+        let mut done = 0;
+        while done < SORTED {
+            let Some((list, start)) = self.timer.next(KEPT) else { return Room::None };
+            let units = if list % LISTS < FINEST {
+                self.give_up_one_of(list)
+            } else {
+                self.timer.set_clock(KEPT, start);
+                self.come_down(list, SORTED - done).map(Some)
             };
-            // Nothing there but what went stale, and it may hide a later list: out of the way.
-            for _ in 0..EVICTION_CHOICE {
-                match self.timer.pop(*list) {
-                    Ok(Some(_)) => self.timer.dropped_stale(),
-                    Ok(None) => break,
-                    Err(Damaged) => {
-                        self.rebuild_timer();
-                        return false;
-                    }
+            match units {
+                Ok(Some(units)) => done += units,
+                Ok(None) => return Room::Made,
+                Err(Damaged) => {
+                    self.rebuild_timer();
+                    return Room::None;
                 }
             }
         }
+        Room::Sorting
     }
 
-    /// The ended records among the first entries of a list.
-    fn kept_in(&self, list: usize) -> Vec<(usize, View)> {
-        let entries = self.timer.entries(list, EVICTION_CHOICE).into_iter();
-        entries
-            .filter(|entry| !self.is_stale(list, *entry))
-            .filter_map(|entry| {
-                let slot = self.first() + entry.slot();
-                self.region.view(slot).filter(|view| view.mark().is_some()).map(|view| (slot, view))
-            })
-            .collect()
+    /// Files up to `most` entries of a list anew, now that the clock has reached it; says how many.
+    fn come_down(&self, list: usize, most: usize) -> Result<usize, Damaged> {
+        for done in 0..most {
+            self.ask_for_next(list, done);
+            let Some(entry) = self.timer.pop(list)? else { return Ok(done + 1) };
+            if self.is_stale(list, entry) {
+                self.timer.dropped_stale();
+            } else {
+                self.refile(entry)?;
+            }
+        }
+        Ok(most)
+    }
+
+    /// Asks for the memory that the entries of a list's second chunk will need, once for each chunk.
+    fn ask_for_next(&self, list: usize, done: usize) {
+        if done.is_multiple_of(crate::layout::CHUNK) {
+            self.ask_for(self.timer.chunk_at(list, 1));
+        }
+    }
+
+    fn refile(&self, entry: Entry) -> Result<(), Damaged> {
+        let slot = self.first() + entry.slot();
+        self.region.set_control(slot, self.region.control(slot).unfiled());
+        let Some(view) = self.region.view(slot) else { return Ok(()) };
+        match view.mark() {
+            Some(_) => self.try_file(slot, KEPT, view.kept_until()),
+            // Damage, or it would be filed elsewhere.
+            None => self.region.due(&view).map_or(Ok(()), |due| self.try_file(slot, LIVE, due)),
+        }
+    }
+
+    /// Gives up the soonest of the first entries of a list. If all of them are stale, they are gone, and how
+    /// many is said.
+    fn give_up_one_of(&self, list: usize) -> Result<Option<usize>, Damaged> {
+        let mut popped = Vec::new();
+        let mut looked = 0;
+        while popped.len() < CHOICE && looked < SORTED {
+            looked += 1;
+            let Some(entry) = self.timer.pop(list)? else { break };
+            if self.is_stale(list, entry) {
+                self.timer.dropped_stale();
+            } else {
+                popped.push(entry);
+            }
+        }
+        let until = |entry: &Entry| self.region.view(self.first() + entry.slot()).map(|view| (view.kept_until(), view));
+        let soonest = popped.iter().filter_map(|entry| until(entry).map(|(until, view)| (until, *entry, view)));
+        let soonest = soonest.filter(|(_, _, view)| view.mark().is_some()).min_by_key(|(until, ..)| *until);
+        for entry in popped {
+            let slot = self.first() + entry.slot();
+            let is_marked = until(&entry).is_some_and(|(_, view)| view.mark().is_some());
+            if let Some((.., view)) = soonest.filter(|(_, soonest, _)| *soonest == entry) {
+                // Without its entry, for that is gone.
+                self.region.set_control(slot, self.region.control(slot).unfiled());
+                self.release(slot, &view);
+            } else if !is_marked {
+                self.refile(entry)?;
+            } else if !self.timer.push(list, entry)? {
+                return Err(Damaged);
+            }
+        }
+        Ok(if soonest.is_some() { None } else { Some(looked) })
+    }
+
+    /// Forgets what it is time to forget and the wheel will not come by soon, because it was turned ahead of time.
+    fn forget_behind(&self, now: Tick) {
+        if self.timer.clock(KEPT) <= now.as_millis() {
+            return;
+        }
+        for entry in self.timer.entries(self.timer.list_for(KEPT, Tick::ZERO), CHOICE) {
+            let slot = self.first() + entry.slot();
+            if let Some(view) = self.region.view_at(slot)
+                && view.mark().is_some()
+                && view.kept_until() <= now
+            {
+                self.release(slot, &view);
+            }
+        }
     }
 }

@@ -284,7 +284,7 @@ impl<'a> Pass<'a> {
         let view = self.region.view(slot)?;
         let is_settled = match view.mark() {
             Some(_) => view.is_kept() && view.control.is_reported(),
-            None => !view.is_frozen() && view.control.kind() == Kind::Session,
+            None => !view.is_frozen() && view.control.kind() == Kind::Session && !view.control.is_moving(),
         };
         if is_settled {
             return Some(view);

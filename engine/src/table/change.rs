@@ -6,7 +6,7 @@ use crate::key::{Key, Subject};
 use crate::policies::PolicyId;
 use crate::policy::OnFull;
 use crate::record::{Birth, Kind, View};
-use crate::shard::{Shard, field};
+use crate::shard::{Room, Shard, field};
 use crate::state::State;
 use crate::table::Table;
 use crate::table::start::Incarnation;
@@ -175,7 +175,15 @@ impl Table {
     /// # Errors
     /// [`RotateError`]; the session is as it was then.
     pub fn rotate(&self, old: Key, new: Key, overlap: Span, now: Tick) -> Result<Rotated, RotateError> {
-        let now = now.as_now();
+        loop {
+            if let Some(rotated) = self.try_rotate(old, new, overlap, now.as_now())? {
+                return Ok(rotated);
+            }
+        }
+    }
+
+    /// `None` while room is being made.
+    fn try_rotate(&self, old: Key, new: Key, overlap: Span, now: Tick) -> Result<Option<Rotated>, RotateError> {
         let region = &self.region;
         let (from, to) = (region.shard_of(old), region.shard_of(new));
         // Two locks of one kind are taken in the order of their numbers.
@@ -192,8 +200,10 @@ impl Table {
         }
         let policy = region.newest(view.control.policy()).ok_or(RotateError::Unknown)?.policy;
         self.refuse_taken(to, new, now)?;
-        if !to.make_room(now, policy.on_full == OnFull::EvictEnded) {
-            return Err(RotateError::Full);
+        match to.make_room(now, policy.on_full == OnFull::EvictEnded) {
+            Room::Made => {}
+            Room::None => return Err(RotateError::Full),
+            Room::Sorting => return Ok(None),
         }
         // Making room does what is due, and the policy may have changed since the first look.
         let (slot, view) = from.settled(old, now).ok_or(RotateError::Unknown)?;
@@ -219,10 +229,12 @@ impl Table {
             subjects.link(target, birth.subject);
             subjects.unlink(slot, birth.subject);
         }
-        from.alias(slot, birth.subject, target);
+        to.set(field::ARRIVING, slot as u64 + 1);
+        from.alias(slot, birth.subject, target, now);
         drop(subjects);
         from.retire(slot, &view, old_until, &policy, now);
-        Ok(Rotated { old_until })
+        to.set(field::ARRIVING, 0);
+        Ok(Some(Rotated { old_until }))
     }
 
     /// Finds a live session, also through an alias, locks its shard and changes it.

@@ -7,6 +7,7 @@ use crate::policies::PolicyId;
 #[cfg(not(loom))]
 use crate::policy::Policy;
 use crate::record::{Birth, Kind, View};
+use crate::shard::Room;
 use crate::state::{State, keep_until};
 use crate::table::Table;
 use crate::time::Tick;
@@ -48,6 +49,9 @@ impl Table {
         let mut policies = [PolicyId(0); 256];
         for (id, name, policy) in self.policies() {
             policies[usize::from(id.0)] = other.set_policy(&name, &policy, now).map_err(|_| CopyError::Policies)?;
+        }
+        for shard in 0..self.region.layout.shards {
+            drop(self.region.lock_shard(shard));
         }
         let mut copied = 0;
         for slot in 0..self.region.layout.all_slots() {
@@ -110,8 +114,12 @@ impl Table {
         let shard = region.lock_shard(region.shard_of(birth.key));
         // What is due may be more than one start would do to make room.
         while !shard.has_room() && shard.sweep(now, SLICE) + shard.advance(now, SLICE) > 0 {}
-        if !shard.make_room(now, evict) {
-            return None;
+        loop {
+            match shard.make_room(now, evict) {
+                Room::Made => break,
+                Room::None => return None,
+                Room::Sorting => {}
+            }
         }
         let policy = region.newest(birth.policy)?.policy;
         match record {

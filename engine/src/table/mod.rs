@@ -234,7 +234,7 @@ impl Table {
     /// it open could not tell whether this process lives.
     #[cfg(not(loom))]
     pub fn open_in(memory: &Memory, locks: &Path) -> Result<Table, OpenError> {
-        backing::open_in(memory, locks).map(Table::new)
+        backing::open_in(memory, locks).map(Table::opened)
     }
 
     /// The descriptor by which other processes tell that this one lives. A child that is forked

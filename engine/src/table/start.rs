@@ -7,7 +7,7 @@ use crate::layout::header;
 use crate::policies::{Newest, PolicyId};
 use crate::policy::{OnFull, OnLimit, Policy};
 use crate::record::{Birth, Kind};
-use crate::shard::{Shard, field};
+use crate::shard::{Room, Shard, field};
 use crate::state::State;
 use crate::subjects::Subjects;
 use crate::table::Table;
@@ -68,6 +68,8 @@ pub(crate) type Incarnation = (usize, u32);
 
 enum Attempt {
     Started,
+    /// Room is being made.
+    Again,
     /// The subject has its share: these must end first.
     Displace(Vec<Incarnation>),
     /// There is room only because these are over by our clock: that must be on record first, or a
@@ -87,10 +89,14 @@ impl Table {
     pub fn start(&self, key: Key, start: &Start, now: Tick) -> Result<Started, StartError> {
         let now = now.as_now();
         let mut displaced = 0;
-        for _ in 0..ROUNDS {
+        let mut rounds = 0;
+        while rounds < ROUNDS {
             let attempt = self.try_start(key, start, now);
+            // Whoever makes room comes nearer to it each time.
+            rounds += usize::from(!matches!(attempt, Ok(Attempt::Again)));
             match attempt {
                 Ok(Attempt::Started) => return Ok(Started { displaced }),
+                Ok(Attempt::Again) => {}
                 Ok(Attempt::Displace(sessions)) => {
                     for session in sessions {
                         displaced += u32::from(self.end_incarnation(session, Cause::Displaced, now));
@@ -131,8 +137,10 @@ impl Table {
             // Who is refused for this must not have cost anybody a record.
             self.over_limit(&region.subjects(start.subject), start.subject, &policy, now)?;
         }
-        if !shard.make_room(now, policy.on_full == OnFull::EvictEnded) {
-            return Err(StartError::Full);
+        match shard.make_room(now, policy.on_full == OnFull::EvictEnded) {
+            Room::Made => {}
+            Room::None => return Err(StartError::Full),
+            Room::Sorting => return Ok(Attempt::Again),
         }
         let birth = Birth {
             key,

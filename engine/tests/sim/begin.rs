@@ -174,7 +174,7 @@ impl World {
                 let mut ends = vec![End { cause: Cause::Rotated, at: old_until }];
                 if died {
                     // An overlap that was not written down is over.
-                    ends.push(End { cause: Cause::Rotated, at: session.life.start });
+                    ends.push(End { cause: Cause::Rotated, at: now.max(session.life.start) });
                 }
                 for end in ends {
                     self.accounts[session.number].ends.push((What::Rotated, end));
