@@ -2,7 +2,7 @@
 //! again, and clocks that disagree where two sessions of one subject meet.
 
 use curfew_engine::{
-    Binding, Cause, Config, Key, OnLimit, Policy, Retain, Span, Start, StartError, Table, Tick, Verdict,
+    Binding, Cause, Config, Key, OnLimit, Policy, Retain, Span, Start, StartError, State, Table, Tick, Verdict,
 };
 
 fn at(millis: u64) -> Tick {
@@ -43,6 +43,27 @@ fn a_check_is_content_with_a_record_that_was_filed_256_times() {
     while table.advance(Tick::LAST, 1000).more {}
     table.check().unwrap();
     assert_eq!(table.stats().used, 0);
+}
+
+#[test]
+fn a_key_tells_whose_session_it_is_and_an_old_one_only_that_it_is_old() {
+    let table = Table::private(&Config::new(100)).unwrap();
+    let policy = Policy::new().idle(ms(50)).retain(Retain::For(ms(100)));
+    let policy = table.set_policy("p", &policy, Tick::ZERO).unwrap();
+    let [first, second] = [b"a", b"b"].map(|id| table.key(id));
+    let (alice, card) = (table.subject(b"alice"), table.binding(b"card"));
+    assert_eq!(table.session(first, at(0)), None);
+    table.start(first, &Start::under(policy).of(alice).bound_to(card), at(0)).unwrap();
+    let of_alice = table.session(first, at(10)).unwrap();
+    assert_eq!((of_alice.key, of_alice.subject, of_alice.bound), (first, alice, true));
+    assert_eq!((of_alice.state, of_alice.rotated), (State::Active, false));
+    table.rotate(first, second, ms(20), at(10)).unwrap();
+    let (old, new) = (table.session(first, at(11)).unwrap(), table.session(second, at(11)).unwrap());
+    assert!(old.rotated && matches!(old.state, State::Ended(end) if end.cause == Cause::Rotated), "{old:?}");
+    assert_eq!((new.subject, new.state, new.rotated), (alice, State::Active, false));
+    let ended = table.session(second, at(60)).unwrap();
+    assert!(matches!(ended.state, State::Ended(end) if end.cause == Cause::Idle), "{ended:?}");
+    assert_eq!((ended.subject, table.session(second, at(160))), (alice, None));
 }
 
 /// A session that a start did not count because its time had come must not live on by a clock that

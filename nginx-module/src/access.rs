@@ -18,7 +18,7 @@ use crate::nginx::{Request, bytes, fence};
 use crate::record::{self, Record};
 use crate::status::Status;
 use crate::zone::Zone;
-use crate::{ambiguity, clock, navigation, spellings, streams};
+use crate::{ambiguity, clock, navigation, spellings, starts, streams};
 
 const DECLINED: ngx_int_t = NGX_DECLINED as ngx_int_t;
 /// Ids of one request that a logout ends. More are no user's, and it is not said to be done.
@@ -178,7 +178,7 @@ impl Shown {
             let Some(subject) = request.evaluate(conf.subject) else { return Status::Error };
             start = start.of(self.table.subject(subject));
         }
-        self.table.start(self.key, &start, self.now).map_or_else(Status::from, |_| Status::Active)
+        starts::begin(self, &start)
     }
 }
 

@@ -22,6 +22,8 @@ use crate::{activity, ambiguity, module};
 pub(crate) static mut NEXT: ngx_http_output_header_filter_pt = None;
 /// How long an id answers as the one that has replaced it, for requests that are under way.
 const OVERLAP: Span = Span::from_secs(10);
+/// What is refused where a session would have begun.
+const START: &str = "the start of a session";
 const SWITCHING_PROTOCOLS: usize = 101;
 /// The challenge of a 401 when the configuration has none.
 const CHALLENGE: &[u8] = b"Session realm=\"curfew\"";
@@ -87,7 +89,14 @@ fn count(request: Request<'_>, record: &mut Record) {
 
 /// What becomes of a response whose session could not be begun or changed.
 fn refused(request: Request<'_>, conf: &LocConf, what: &str, status: Status) -> Result<(), ngx_int_t> {
-    ngx_log_error!(NGX_LOG_WARN, request.log(), "curfew: {} was refused, {}", what, status.name());
+    // Of an application that gives out an id again, so that nobody wonders why users cannot log in.
+    let advice = match status {
+        Status::Taken | Status::Ended(_) | Status::BindingMismatch if what == START => {
+            "; the application must issue a new id at each login"
+        }
+        _ => "",
+    };
+    ngx_log_error!(NGX_LOG_WARN, request.log(), "curfew: {} was refused, {}{}", what, status.name(), advice);
     let refusal = match status {
         _ if conf.is_dry_run() => None,
         Status::Full | Status::Error if conf.on_error == choice::PASS => None,
@@ -119,10 +128,10 @@ fn start(request: Request<'_>, conf: &LocConf) -> Result<(), ngx_int_t> {
     let shown = match Shown::read(request, conf, conf.start) {
         Ok(shown) => shown,
         Err(Status::NoId) => return Ok(()),
-        Err(status) => return refused(request, conf, "the start of a session", status),
+        Err(status) => return refused(request, conf, START, status),
     };
     if request.evaluate(conf.start).is_none_or(|id| ambiguity::has_spellings(conf.start, id)) {
-        return refused(request, conf, "the start of a session", Status::AmbiguousId);
+        return refused(request, conf, START, Status::AmbiguousId);
     }
     match shown.start(request, conf) {
         Status::Active => {
@@ -132,7 +141,7 @@ fn start(request: Request<'_>, conf: &LocConf) -> Result<(), ngx_int_t> {
             record.status = Some(judge(&shown.table, shown.peek(), record));
             Ok(())
         }
-        status => refused(request, conf, "the start of a session", status),
+        status => refused(request, conf, START, status),
     }
 }
 

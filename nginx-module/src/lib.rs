@@ -10,6 +10,7 @@
 //! | `zone` | the region that all workers share, over reloads |
 //! | `access` | may this request pass |
 //! | `filter` | what a response says about sessions |
+//! | `starts` | whose session begins |
 //! | `record` | what is known about one request |
 //! | `streams` | requests that go on, and end with their session |
 //! | `activity`, `frames` | what counts while they do |
@@ -40,6 +41,7 @@ mod nginx;
 mod page;
 mod record;
 mod spellings;
+mod starts;
 mod status;
 mod streams;
 mod timer;

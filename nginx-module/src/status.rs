@@ -21,6 +21,8 @@ pub(crate) enum Status {
     NoId,
     /// The request has several values for the cookie that names its session.
     AmbiguousId,
+    /// The id that is to begin a session is that of a live one of another subject, or one that is not bound.
+    Taken,
     /// The token's expiry cannot be read.
     TokenInvalid,
     /// The subject has as many sessions as the policy allows.
@@ -63,6 +65,7 @@ impl Status {
             Status::Unknown => both!("UNKNOWN"),
             Status::NoId => both!("NO_ID"),
             Status::AmbiguousId => both!("AMBIGUOUS_ID"),
+            Status::Taken => both!("TAKEN"),
             Status::TokenInvalid => both!("TOKEN_INVALID"),
             Status::Limited => both!("LIMITED"),
             Status::Full => both!("FULL"),
@@ -79,7 +82,7 @@ impl Status {
 impl From<StartError> for Status {
     fn from(error: StartError) -> Status {
         match error {
-            StartError::Exists => Status::Active,
+            StartError::Exists => Status::Taken,
             StartError::Ended(end) => Status::Ended(end.cause),
             StartError::Full => Status::Full,
             StartError::Limited => Status::Limited,

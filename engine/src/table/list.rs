@@ -1,4 +1,4 @@
-//! Looking at sessions: one after the other, or those of a subject.
+//! Looking at sessions: one after the other, those of a subject, or that of a key.
 
 use crate::key::{Binding, Key, Subject};
 use crate::policies::PolicyId;
@@ -64,16 +64,27 @@ impl Table {
         sessions
     }
 
+    /// The session of a key, live or ended and still kept. An old key is answered for by itself
+    /// ([`SessionInfo::rotated`]), and not by the session that has gone on under a new one. Takes no
+    /// lock.
+    #[must_use]
+    pub fn session(&self, key: Key, now: Tick) -> Option<SessionInfo> {
+        self.region.find(key).and_then(|(_, view)| self.info_of(&view, now.as_now()))
+    }
+
     fn info(&self, slot: usize, now: Tick) -> Option<SessionInfo> {
-        let view = self.region.view(slot)?;
-        let judged = self.region.judge(&view, now)?;
+        self.info_of(&self.region.view(slot)?, now)
+    }
+
+    fn info_of(&self, view: &View, now: Tick) -> Option<SessionInfo> {
+        let judged = self.region.judge(view, now)?;
         let life = view.life();
         let end = match judged.state {
-            State::Ended(end) if remembered_until(&view, &judged.policy, end) <= now => return None,
+            State::Ended(end) if remembered_until(view, &judged.policy, end) <= now => return None,
             State::Ended(end) => end.at,
             _ => deadlines(&life, &judged.policy).end.at,
         };
-        Some(describe(&view, &life, judged.state, end))
+        Some(describe(view, &life, judged.state, end))
     }
 }
 

@@ -115,7 +115,10 @@ pub fn call(table: &Table, random: &mut impl Chance, now: Tick, keys: u64) {
             let idle = Span::from_millis(100 + random.below(500));
             let _ = table.set_policy(["a", "b", "c"][which], &Policy { idle, ..policies()[which] }, now);
         }
-        21 => drop(table.sessions_of(who, now)),
+        21 => {
+            let _ = table.session(other, now);
+            drop(table.sessions_of(who, now));
+        }
         _ => drop(table.advance(now, random.below(200) as usize)),
     }
 }

@@ -15,5 +15,6 @@ mod named_cookies;
 mod open;
 mod sessions;
 mod soak;
+mod starts;
 mod tool;
 mod ways;
