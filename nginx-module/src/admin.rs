@@ -3,11 +3,15 @@
 //! Reading is GET, changing is POST. Answers name sessions by their keys and subjects by their
 //! digests; ids are not there to be told.
 
+use std::borrow::Cow;
 use std::fmt::Write;
 use std::rc::Rc;
 
 use curfew_engine::{Cause, ChangeError, Filter, Key, SessionInfo, Span, State, Stats, Subject, Table, Tick};
-use nginx_sys::{NGX_HTTP_GET, NGX_HTTP_HEAD, NGX_HTTP_POST, NGX_LOG_NOTICE, ngx_http_request_t, ngx_int_t};
+use nginx_sys::{
+    NGX_DONE, NGX_HTTP_GET, NGX_HTTP_HEAD, NGX_HTTP_POST, NGX_HTTP_SPECIAL_RESPONSE, NGX_LOG_NOTICE,
+    ngx_http_finalize_request, ngx_http_read_client_request_body, ngx_http_request_t, ngx_int_t,
+};
 use ngx::ngx_log_error;
 
 use crate::nginx::{Request, fence};
@@ -25,52 +29,88 @@ const METRICS: &str = "text/plain; version=0.0.4";
 /// What is answered: a status, a media type, and a text.
 type Answer = (usize, &'static str, String);
 
+/// What nginx finalizes a request with that somebody else will finalize, and from where on a number is a status.
+const DONE: ngx_int_t = NGX_DONE as ngx_int_t;
+const SPECIAL_RESPONSE: ngx_int_t = NGX_HTTP_SPECIAL_RESPONSE as ngx_int_t;
+
 pub(crate) unsafe extern "C" fn handle(raw: *mut ngx_http_request_t) -> ngx_int_t {
     // SAFETY: nginx calls this with a live request, under the configuration that is in use.
-    let (request, main) = unsafe { (Request::new(raw), conf::of_request_main(raw)) };
+    let request = unsafe { Request::new(raw) };
     fence(request.log(), 500, || {
-        let asked = Asked::read(request.args());
-        let (status, media_type, body) = match request.method() {
-            NGX_HTTP_GET | NGX_HTTP_HEAD => read(request, &main.zones, &asked),
-            NGX_HTTP_POST => change(request, &main.zones, &asked),
-            _ => return 405,
+        if request.method() != NGX_HTTP_POST {
+            return answer(request);
         }
-        .unwrap_or_else(|(status, message)| (status, JSON, format!("{{\"error\":{}}}\n", quoted(&message))));
-        if request.add_header("Cache-Control", b"no-store").is_none() {
-            return 500;
-        }
-        request.respond(status, media_type, body.as_bytes())
+        // Nothing of a body matters, but one that nginx refuses must not have changed anything: it is read first.
+        // SAFETY: this is how a handler of nginx's has it; what is called then has the request as its own.
+        let answer = unsafe { ngx_http_read_client_request_body(raw, Some(answer_once_read)) };
+        if answer >= SPECIAL_RESPONSE { answer } else { DONE }
     })
 }
 
-/// The arguments of a request, decoded.
-struct Asked(Vec<(String, String)>);
+unsafe extern "C" fn answer_once_read(raw: *mut ngx_http_request_t) {
+    // SAFETY: as above; who reads a body finalizes the request.
+    unsafe {
+        let request = Request::new(raw);
+        let answer = fence(request.log(), 500, || answer(request));
+        ngx_http_finalize_request(raw, answer);
+    }
+}
+
+fn answer(request: Request<'_>) -> ngx_int_t {
+    // SAFETY: the request is live.
+    let main = unsafe { conf::of_request_main(request.raw()) };
+    let asked = Asked::read(request.args());
+    let (status, media_type, body) = match request.method() {
+        NGX_HTTP_GET | NGX_HTTP_HEAD => read(request, &main.zones, &asked),
+        NGX_HTTP_POST => change(request, &main.zones, &asked),
+        _ => return 405,
+    }
+    .unwrap_or_else(|(status, message)| (status, JSON, format!("{{\"error\":{}}}\n", quoted(&message))));
+    if request.add_header("Cache-Control", b"no-store").is_none() {
+        return 500;
+    }
+    request.respond(status, media_type, body.as_bytes())
+}
+
+/// The arguments of a request, decoded. What a subject is called may be in any encoding.
+struct Asked(Vec<(String, Vec<u8>)>);
 
 impl Asked {
     fn read(args: &[u8]) -> Asked {
         let pairs = args.split(|byte| *byte == b'&').filter(|pair| !pair.is_empty()).map(|pair| {
             let at = pair.iter().position(|byte| *byte == b'=').unwrap_or(pair.len());
-            (decoded(&pair[..at]), decoded(pair.get(at + 1..).unwrap_or_default()))
+            let name = String::from_utf8_lossy(&decoded(&pair[..at])).into_owned();
+            (name, decoded(pair.get(at + 1..).unwrap_or_default()))
         });
         Asked(pairs.collect())
     }
 
-    fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_str())
+    fn bytes(&self, name: &str) -> Option<&[u8]> {
+        self.0.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_slice())
     }
 
-    /// Refuses what is not among `known`: who mistypes `policy=` must not end everybody's session.
+    fn get(&self, name: &str) -> Option<Cow<'_, str>> {
+        self.bytes(name).map(String::from_utf8_lossy)
+    }
+
+    /// Refuses what is not among `known`: who mistypes `policy=` must not end everybody's session. And what is
+    /// there twice: who names two must not be told that it is done when one is left.
     fn only(&self, known: &[&str]) -> Result<(), Refused> {
-        match self.0.iter().find(|(name, _)| !known.contains(&name.as_str())) {
-            Some((name, _)) => Err((400, format!("unknown argument \"{name}\"; there are {}", known.join(", ")))),
-            None => Ok(()),
+        for (at, (name, _)) in self.0.iter().enumerate() {
+            if !known.contains(&name.as_str()) {
+                return Err((400, format!("unknown argument \"{name}\"; there are {}", known.join(", "))));
+            }
+            if self.0[..at].iter().any(|(other, _)| other == name) {
+                return Err((400, format!("\"{name}=\" is given twice; ask once for each")));
+            }
         }
+        Ok(())
     }
 }
 
 type Refused = (usize, String);
 
-fn decoded(text: &[u8]) -> String {
+fn decoded(text: &[u8]) -> Vec<u8> {
     let digit = |byte: Option<&u8>| byte.and_then(|byte| (*byte as char).to_digit(16));
     let mut bytes = Vec::with_capacity(text.len());
     let mut at = 0;
@@ -85,7 +125,7 @@ fn decoded(text: &[u8]) -> String {
         }
         at += 1;
     }
-    String::from_utf8_lossy(&bytes).into_owned()
+    bytes
 }
 
 /// Text as a string of JSON.
@@ -140,7 +180,7 @@ fn read(request: Request<'_>, zones: &[Box<Zone>], asked: &Asked) -> Result<Answ
         return Ok((200, JSON, format!("{{\"sessions\":{}}}\n", sessions(&table, &found, now))));
     }
     asked.only(&["format"])?;
-    match asked.get("format") {
+    match asked.get("format").as_deref() {
         None | Some("json") => Ok((200, JSON, overview(request, zones))),
         Some("prometheus") => Ok((200, METRICS, metrics(request, zones))),
         Some(other) => Err((400, format!("unknown format \"{other}\"; there are json and prometheus"))),
@@ -157,7 +197,7 @@ fn change(request: Request<'_>, zones: &[Box<Zone>], asked: &Asked) -> Result<An
     let (ended, what) = if let Some(text) = asked.get("end") {
         asked.only(&["zone", "end"])?;
         let (_, table) = zone_of(request, zones, asked)?;
-        let key = key(text).ok_or((400, "a key has 32 hexadecimal digits".to_owned()))?;
+        let key = key(&text).ok_or((400, "a key has 32 hexadecimal digits".to_owned()))?;
         match table.end(key, Cause::Revoked, clock::now(&table)) {
             Ok(()) => (1, "one session"),
             Err(ChangeError::Ended(_)) => (0, "one session"),
@@ -168,11 +208,11 @@ fn change(request: Request<'_>, zones: &[Box<Zone>], asked: &Asked) -> Result<An
         let (_, table) = zone_of(request, zones, asked)?;
         let subject = subject(&table, asked, "end_subject", "end_subject_digest")?;
         (table.end_subject(subject, Cause::Revoked, clock::now(&table)), "all of a subject")
-    } else if asked.get("end_all") == Some("1") {
+    } else if asked.bytes("end_all") == Some(b"1") {
         asked.only(&["zone", "end_all", "policy"])?;
         let (_, table) = zone_of(request, zones, asked)?;
         let policy = match asked.get("policy") {
-            Some(name) => Some(table.policy_id(name).ok_or((404, format!("there is no policy \"{name}\"")))?),
+            Some(name) => Some(table.policy_id(&name).ok_or((404, format!("there is no policy \"{name}\"")))?),
             None => None,
         };
         let now = clock::now(&table);
@@ -196,9 +236,9 @@ fn key(text: &str) -> Option<Key> {
 }
 
 fn subject(table: &Table, asked: &Asked, name: &str, digest: &str) -> Result<Subject, Refused> {
-    let subject = match (asked.get(name), asked.get(digest)) {
-        (Some(name), None) => table.subject(name.as_bytes()),
-        (None, Some(digits)) => u64::from_str_radix(digits, 16)
+    let subject = match (asked.bytes(name), asked.get(digest)) {
+        (Some(name), None) => table.subject(name),
+        (None, Some(digits)) => u64::from_str_radix(&digits, 16)
             .map(Subject::from_u64)
             .map_err(|_| (400, "a subject's digest has 16 hexadecimal digits".to_owned()))?,
         _ => return Err((400, "name the subject once".into())),

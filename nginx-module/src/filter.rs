@@ -4,6 +4,7 @@
 
 use std::fmt::Write;
 use std::ptr::addr_of_mut;
+use std::sync::atomic::Ordering;
 
 use curfew_engine::{Cause, ChangeError, RotateError, Span};
 use nginx_sys::{
@@ -16,6 +17,7 @@ use crate::conf::{self, LocConf, Value, choice};
 use crate::nginx::{ERROR, Request, fence};
 use crate::record::{self, Record};
 use crate::status::Status;
+use crate::zone::Zone;
 use crate::{activity, ambiguity, module};
 
 /// The filter after this one. Set once, while a configuration is read.
@@ -105,6 +107,12 @@ fn refused(request: Request<'_>, conf: &LocConf, what: &str, status: Status) -> 
         _ => Some(conf.deny_status),
     };
     if let Some(record) = record::of(request) {
+        if let Some(counters) = conf.zone().and_then(Zone::counters) {
+            // A request counts once, whatever it was refused for before.
+            let was_error = record.status == Some(Status::Error);
+            counters.errors.fetch_add(u64::from(status == Status::Error && !was_error), Ordering::Relaxed);
+            counters.denied.fetch_add(u64::from(refusal.is_some() && !record.denied), Ordering::Relaxed);
+        }
         record.status = Some(status);
         record.dry_run = conf.is_dry_run();
         record.denied = refusal.is_some();

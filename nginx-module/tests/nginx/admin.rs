@@ -1,6 +1,10 @@
 //! Figures and control for the operator.
 
-use crate::harness::{Nginx, Response, Site, eventually, request};
+use std::io::{BufReader, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use crate::harness::{Nginx, Response, Site, eventually, read_response, request};
 use crate::sessions::site;
 
 fn start(policy: &str) -> Nginx {
@@ -34,8 +38,11 @@ fn figures_say_what_has_been_and_what_is() {
     log_in(&nginx, "b", "bob");
     assert_eq!(nginx.get("/login?sid=c", &[("X-User", "bob")]).status, 403);
     nginx.with_id("/logout", "a");
+    assert_eq!(nginx.get("/login?sid=a", &[("X-User", "alice")]).verdict(), "LOGGED_OUT");
+    assert_eq!(nginx.with_id("/", "made-up").status, 401);
     let body = nginx.get("/curfew", &[]).body;
     let figure = |name| all(&body, name)[0].parse::<u64>().unwrap();
+    assert_eq!(figure("denied"), 3, "starts that were refused are among them: {body}");
     assert_eq!((figure("live"), figure("used"), figure("started")), (1, 2, 2), "{body}");
     assert_eq!((figure("logout"), figure("idle"), figure("refused_limited")), (1, 0, 1), "{body}");
     let metrics = nginx.get("/curfew?format=prometheus", &[]);
@@ -108,6 +115,48 @@ fn a_session_a_subject_and_all_can_be_ended_by_hand() {
 }
 
 #[test]
+fn a_subject_may_be_called_in_any_encoding() {
+    let nginx = start("idle=15m");
+    for (id, user) in [("a", &b"m\xfcller"[..]), ("b", "m\u{fc}ller".as_bytes()), ("c", b"a+b")] {
+        let head = format!("GET /login?sid={id} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nX-User: ");
+        assert_eq!(raw(&nginx, &[&[head.as_bytes(), user, b"\r\n\r\n"].concat()]).status, 200);
+    }
+    for (id, name) in [("a", "m%FCller"), ("b", "m%C3%BCller"), ("c", "a%2Bb")] {
+        assert_eq!(all(&nginx.get(&format!("/curfew?subject={name}"), &[]).body, "key").len(), 1, "{name}");
+        assert_eq!(post(&nginx, &format!("/curfew?end_subject={name}")).body, "{\"ended\":1}\n", "{name}");
+        assert_eq!(nginx.with_id("/", id).verdict(), "REVOKED");
+    }
+}
+
+/// Sends a request in pieces, with a pause between them.
+fn raw(nginx: &Nginx, pieces: &[&[u8]]) -> Response {
+    let mut stream = TcpStream::connect(nginx.site.address()).unwrap();
+    for (number, piece) in pieces.iter().enumerate() {
+        if number > 0 {
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        stream.write_all(piece).unwrap();
+    }
+    read_response(&mut BufReader::new(stream)).unwrap()
+}
+
+#[test]
+fn a_request_that_is_refused_for_its_body_changes_nothing() {
+    let nginx = start("idle=15m");
+    log_in(&nginx, "a", "alice");
+    let head = b"POST /curfew?end_all=1 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n";
+    let chunked = [&head[..], b"Transfer-Encoding: chunked\r\n\r\n"].concat();
+    let too_long = [&head[..], b"Content-Length: 99999999\r\n\r\nx"].concat();
+    assert_eq!(raw(&nginx, &[&[&chunked[..], b"zz\r\n"].concat()]).status, 400);
+    assert_eq!(raw(&nginx, &[&chunked, b"1\r\nx\r\n", b"zz\r\n"]).status, 400);
+    assert_eq!(raw(&nginx, &[&too_long]).status, 413);
+    assert_eq!(nginx.with_id("/", "a").status, 200);
+    let response = raw(&nginx, &[&chunked, b"1\r\nx\r\n", b"0\r\n\r\n"]);
+    assert_eq!((response.status, &*response.body), (200, "{\"ended\":1}\n"), "whatever is in it");
+    assert_eq!(nginx.with_id("/", "a").verdict(), "REVOKED");
+}
+
+#[test]
 fn what_is_not_understood_changes_nothing() {
     let nginx = start("idle=15m");
     log_in(&nginx, "a", "alice");
@@ -121,6 +170,9 @@ fn what_is_not_understood_changes_nothing() {
         ("/curfew?end_all=1&policy=guests", 404),
         ("/curfew?end_all=1&zone=other", 404),
         ("/curfew?end_all", 400),
+        ("/curfew?end=00000000000000000000000000000000&end=00000000000000000000000000000001", 400),
+        ("/curfew?end_subject=alice&end_subject=bob", 400),
+        ("/curfew?end_subject=alice&zone=app&zone=app", 400),
     ] {
         let response = post(&nginx, path);
         assert_eq!(response.status, status, "{path}: {}", response.body);
