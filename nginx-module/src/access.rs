@@ -187,7 +187,7 @@ fn complain_about_token(request: Request<'_>) {
     let now = clock::boot_millis();
     if NOT_BEFORE.get() <= now {
         NOT_BEFORE.set(now.saturating_add(COMPLAIN_EVERY_MS));
-        let message = "curfew: curfew_expires is not a time in seconds since 1970; such requests are denied";
+        let message = "curfew: curfew_expires is not a time in seconds since 1970 (nor are milliseconds); such requests are denied";
         ngx_log_error!(NGX_LOG_ERR, request.log(), "{}", message);
     }
 }

@@ -31,6 +31,9 @@ pub(crate) fn tick_of_date(seconds: u64, now: Tick) -> Tick {
     Tick::from_millis(now.as_millis().saturating_add(date - today))
 }
 
+/// The last second of the year 9999. What lies beyond has been counted in milliseconds.
+const LAST_DATE: u64 = 253_402_300_799;
+
 /// Seconds since 1970 as text has them: digits, perhaps with a fraction, which JSON allows and which
 /// is cut off. Nothing else is a time.
 pub(crate) fn parse_date(text: &[u8]) -> Option<u64> {
@@ -40,5 +43,5 @@ pub(crate) fn parse_date(text: &[u8]) -> Option<u64> {
     if whole.is_empty() || whole.len() > 15 || !whole.iter().all(u8::is_ascii_digit) || !is_fraction {
         return None;
     }
-    std::str::from_utf8(whole).ok()?.parse().ok()
+    std::str::from_utf8(whole).ok()?.parse().ok().filter(|date| *date <= LAST_DATE)
 }

@@ -168,9 +168,12 @@ fn a_token_that_is_over_or_cannot_be_read_is_refused_and_not_ignored() {
     let with = |exp: &str| nginx.get("/", &[("Cookie", "sid=abc"), ("X-Exp", exp)]);
     assert_eq!(with(&seconds_from_now(100)).status, 200);
     assert_eq!(with(&(seconds_from_now(100) + ".25")).status, 200);
+    assert_eq!(with("253402300799").status, 200, "the last second of the year 9999");
     let over = with(&seconds_from_now(-1));
     assert_eq!((over.status, over.verdict()), (401, "TOKEN_EXPIRED"));
-    for text in ["tomorrow", "-5", "1e9", "0x10", "12 34", ".", "9.", "99999999999999999999"] {
+    for text in
+        ["tomorrow", "-5", "1e9", "0x10", "12 34", ".", "9.", "99999999999999999999", "1900000000000", "253402300800"]
+    {
         let answer = with(text);
         assert_eq!((answer.status, answer.verdict()), (401, "TOKEN_INVALID"), "{text}");
     }
