@@ -140,6 +140,11 @@ impl Zone {
         self.path.is_some()
     }
 
+    /// Whether its region is the file at `path`, however that is written.
+    pub(crate) fn is_at(&self, path: &Path) -> bool {
+        self.path.as_deref().is_some_and(|mine| canonical(mine) == canonical(path))
+    }
+
     /// Announces the zone to nginx, which calls [`init`] once the whole configuration was read.
     pub(crate) fn register(&self, cf: &mut ngx_conf_t) -> Option<()> {
         let handed = in_pool(cf.pool, Handed { fd: -1, zone: self })?;
@@ -445,6 +450,15 @@ fn wait(patience: Duration, mut done: impl FnMut() -> bool) -> bool {
         std::thread::sleep(LOOK);
     }
     true
+}
+
+/// A path without links, as far as it is there.
+fn canonical(path: &Path) -> PathBuf {
+    match (path.canonicalize(), path.parent(), path.file_name()) {
+        (Ok(found), ..) => found,
+        (Err(_), Some(folder), Some(name)) => canonical(folder).join(name),
+        _ => path.to_owned(),
+    }
 }
 
 /// The descriptor that workers open the region by.

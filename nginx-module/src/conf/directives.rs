@@ -13,7 +13,7 @@ use nginx_sys::{
     NGX_HTTP_LOC_CONF, NGX_HTTP_LOC_CONF_OFFSET, NGX_HTTP_MAIN_CONF, NGX_HTTP_MAIN_CONF_OFFSET, NGX_HTTP_SRV_CONF,
     NGX_LOG_ERR, NGX_LOG_INFO, NGX_LOG_NOTICE, NGX_LOG_WARN, ngx_command_t, ngx_conf_enum_t, ngx_conf_num_bounds_t,
     ngx_conf_set_enum_slot, ngx_conf_set_flag_slot, ngx_conf_set_num_slot, ngx_conf_t, ngx_http_set_complex_value_slot,
-    ngx_parse_time, ngx_str_t, ngx_uint_t,
+    ngx_int_t, ngx_parse_time, ngx_str_t, ngx_uint_t,
 };
 
 use super::answers::{answering, core_of};
@@ -85,6 +85,15 @@ unsafe extern "C" fn set_zone(cf: *mut ngx_conf_t, _: *mut ngx_command_t, _: *mu
             if main.zones.iter().any(|zone| zone.name == name) {
                 return refuse(cf, &format!("zone \"{name}\" is defined twice"));
             }
+            let other = path.as_deref().and_then(|path| main.zones.iter().find(|zone| zone.is_at(path)));
+            if let Some(other) = other {
+                let message = format!(
+                    "zone \"{name}\" has the path of zone \"{}\": the sessions of one would pass in the other; give \
+                     each a file of its own",
+                    other.name
+                );
+                return refuse(cf, &message);
+            }
             let zone = Box::new(Zone::new(name.to_owned(), config, path));
             if zone.register(&mut *cf).is_none() {
                 return REFUSED;
@@ -116,8 +125,8 @@ unsafe extern "C" fn set_policy(cf: *mut ngx_conf_t, _: *mut ngx_command_t, _: *
                 }
                 seen.push(key.to_owned());
             }
-            if name.len() > 31 || name.contains('=') {
-                return refuse(cf, "the name of a curfew_policy comes first, and has at most 31 bytes");
+            if name.is_empty() || name.len() > 31 || name.contains('=') {
+                return refuse(cf, "the name of a curfew_policy comes first, and has 1 to 31 bytes");
             }
             if !seen.iter().any(|seen| seen == "retain") {
                 policy.retain = Retain::For(policy.lifetime.max(Span::DAY));
@@ -298,7 +307,27 @@ static mut COUNTS_AT: [ngx_conf_enum_t; 3] =
 static mut STREAM_ACTIVITY: [ngx_conf_enum_t; 4] =
     [word(c"off", choice::OFF), word(c"client", choice::CLIENT), word(c"both", choice::BOTH), word(c"", 0)];
 static mut STATUSES: ngx_conf_num_bounds_t =
-    ngx_conf_num_bounds_t { post_handler: Some(nginx_sys::ngx_conf_check_num_bounds), low: 400, high: 599 };
+    ngx_conf_num_bounds_t { post_handler: Some(check_status), low: 400, high: 599 };
+
+/// What nginx answers with another status, or closes the connection for.
+const NGINX_S_OWN: [ngx_int_t; 7] = [408, 444, 494, 495, 496, 497, 499];
+
+unsafe extern "C" fn check_status(cf: *mut ngx_conf_t, post: *mut c_void, data: *mut c_void) -> *mut c_char {
+    // SAFETY: nginx calls this with the bounds above, and with the number that it has just set.
+    unsafe {
+        fence((*cf).log, REFUSED, || {
+            let answer = nginx_sys::ngx_conf_check_num_bounds(cf, post, data);
+            let status = *data.cast::<ngx_int_t>();
+            if answer == OK && NGINX_S_OWN.contains(&status) {
+                let message = format!(
+                    "nginx does not answer with {status}, which means something else to it; 401 and 403 are usual"
+                );
+                return refuse(cf, &message);
+            }
+            answer
+        })
+    }
+}
 
 const HTTP: u32 = NGX_HTTP_MAIN_CONF;
 const ANYWHERE: u32 = NGX_HTTP_MAIN_CONF | NGX_HTTP_SRV_CONF | NGX_HTTP_LOC_CONF | NGX_HTTP_LIF_CONF;

@@ -48,8 +48,7 @@ pub(super) unsafe extern "C" fn set(
             if !(*place).is_null() {
                 return c"is duplicate".as_ptr().cast_mut();
             }
-            let asked_early = [offset_of!(LocConf, id), offset_of!(LocConf, activity)];
-            if is_upstream && asked_early.contains(&offset) {
+            if is_upstream && is_asked_early(offset) {
                 return refuse(cf, "this is asked before there is an answer: it takes cookie=, not upstream_cookie=");
             }
             let name = &written[if is_upstream { UPSTREAM_COOKIE.len() } else { COOKIE.len() }..];
@@ -135,6 +134,14 @@ fn is_variables(text: &[u8]) -> bool {
 unsafe fn check_text(cf: *mut ngx_conf_t, offset: usize, value: Value) -> *mut c_char {
     // SAFETY: nginx has just compiled the value; without variables it has no steps.
     let (text, is_constant) = unsafe { (bytes((*value).value), (*value).lengths.is_null()) };
+    if let Some(name) = of_the_response(text).filter(|_| is_asked_early(offset)) {
+        let name = String::from_utf8_lossy(name);
+        let message = format!(
+            "\"${name}\" is empty here: this is asked before there is an answer; write what the request has, such as \
+             $cookie_name, or what an auth_request_set has kept of an outer check"
+        );
+        return refuse(cf, &message);
+    }
     let switches = [offset_of!(LocConf, activity), offset_of!(LocConf, reauthenticated)];
     let is_switch = switches.contains(&offset) && matches!(text, b"0" | b"1");
     if !is_constant || text.is_empty() || is_switch {
@@ -145,6 +152,25 @@ unsafe fn check_text(cf: *mut ngx_conf_t, offset: usize, value: Value) -> *mut c
         cf,
         &format!("\"{text}\" is the same for every request; write $cookie_name, cookie=name, or another variable"),
     )
+}
+
+/// Whether a directive is asked about a request that nobody has answered yet.
+fn is_asked_early(offset: usize) -> bool {
+    [offset_of!(LocConf, id), offset_of!(LocConf, activity)].contains(&offset)
+}
+
+/// The first variable of a text that only a response has something for.
+pub(super) fn of_the_response(text: &[u8]) -> Option<&[u8]> {
+    const PREFIXES: [&str; 5] =
+        ["upstream_http_", "upstream_cookie_", "upstream_trailer_", "sent_http_", "sent_trailer_"];
+    text.split(|byte| *byte == b'$').skip(1).find_map(|variable| {
+        let variable = variable.strip_prefix(b"{").unwrap_or(variable);
+        let end = variable.iter().position(|byte| !(byte.is_ascii_alphanumeric() || *byte == b'_'));
+        let name = &variable[..end.unwrap_or(variable.len())];
+        let is =
+            |prefix: &&str| name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix.as_bytes()));
+        PREFIXES.iter().any(is).then_some(name)
+    })
 }
 
 /// What a name may consist of is what RFC 6265 says, less what means something to nginx or to an application:

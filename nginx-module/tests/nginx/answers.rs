@@ -31,6 +31,16 @@ fn a_refusal_has_the_status_of_the_configuration() {
 }
 
 #[test]
+fn every_status_that_can_be_configured_is_what_is_answered() {
+    let statuses = || (400..600).filter(|status| ![408, 444, 494, 495, 496, 497, 499].contains(status));
+    let place = |status| format!("location /{status} {{ curfew_deny_status {status}; proxy_pass http://$APP; }}\n");
+    let nginx = start(&statuses().map(place).collect::<String>());
+    for status in statuses() {
+        assert_eq!(nginx.with_id(&format!("/{status}"), "made-up").status, status);
+    }
+}
+
+#[test]
 fn a_browser_on_its_way_to_a_page_is_sent_to_the_login_and_a_program_is_told_401() {
     let nginx = start("curfew_deny_redirect /login?next=$uri;");
     let response = nginx.get("/page", PAGE);
