@@ -21,7 +21,7 @@ use crate::zone::Zone;
 use crate::{ambiguity, module};
 
 use answers::{answer, core_of};
-pub(crate) use directives::DIRECTIVES;
+pub(crate) use directives::{DIRECTIVES, MOST_POLICIES};
 pub(crate) use source::COOKIE;
 
 /// Text with variables, or a cookie by its name, as a directive has it; null when the directive is not there.

@@ -12,27 +12,29 @@
 //! within its file or memory (`curfew_engine::Table::announce_move`); workers, old ones too, take
 //! part at the beginning of each callback, where nothing of the region is in use.
 
+mod error;
+mod files;
+
 use std::cell::{Cell, RefCell};
 use std::ffi::{CString, c_void};
-use std::fs::{File, OpenOptions};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use curfew_engine::{
-    Config, CreateError, Moment, MoveError, Moving, OpenError, Policy, PolicyError, PolicyId, Seen, Table,
-};
+use curfew_engine::{Config, Moment, MoveError, Moving, OpenError, Policy, PolicyError, PolicyId, Seen, Table};
 use nginx_sys::{
     NGX_LOG_EMERG, NGX_LOG_ERR, NGX_LOG_NOTICE, NGX_LOG_WARN, ngx_conf_t, ngx_core_conf_t, ngx_core_module,
-    ngx_inherited, ngx_int_t, ngx_log_t, ngx_pagesize, ngx_shared_memory_add, ngx_shm_zone_t, ngx_slab_calloc,
-    ngx_slab_pool_t, ngx_test_config,
+    ngx_cycle_t, ngx_inherited, ngx_int_t, ngx_log_t, ngx_pagesize, ngx_shared_memory_add, ngx_shm_zone_t,
+    ngx_slab_calloc, ngx_slab_pool_t, ngx_test_config,
 };
 use ngx::ngx_log_error;
 
+use self::error::ZoneError;
+use self::files::{canonical, copy_of, has_folder, make_folder_of, open_file, was_removed};
 use crate::clock;
+use crate::conf::{self, MOST_POLICIES};
 use crate::nginx::{ERROR, OK, fence, in_pool, text_in_pool, turn};
 
 /// Tells nginx that a zone of the old configuration is one of ours, in a form that another version of
@@ -73,7 +75,8 @@ pub(crate) struct Zone {
     counters: Cell<*const Counters>,
     /// The user whose the region is, if that is not ours.
     owner: Cell<Option<u32>>,
-    core: Cell<*const ngx_core_conf_t>,
+    /// The configuration that it belongs to.
+    cycle: Cell<*const ngx_cycle_t>,
     table: RefCell<Option<Rc<Table>>>,
     /// The callback in which this process last asked whether the region is on the move.
     asked_in: Cell<u64>,
@@ -99,23 +102,6 @@ pub(crate) struct Counters {
     pub(crate) cut: AtomicU64,
 }
 
-#[derive(Debug)]
-enum ZoneError {
-    Create(CreateError),
-    Open(OpenError),
-    System(&'static str, std::io::Error),
-}
-
-impl std::fmt::Display for ZoneError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            ZoneError::Create(error) => error.fmt(f),
-            ZoneError::Open(error) => error.fmt(f),
-            ZoneError::System(what, error) => write!(f, "{what}: {error}"),
-        }
-    }
-}
-
 impl Zone {
     pub(crate) fn new(name: String, config: Config, path: Option<PathBuf>) -> Zone {
         Zone {
@@ -126,7 +112,7 @@ impl Zone {
             has_other_size: Cell::default(),
             counters: Cell::new(std::ptr::null()),
             owner: Cell::default(),
-            core: Cell::new(std::ptr::null()),
+            cycle: Cell::new(std::ptr::null()),
             table: RefCell::default(),
             asked_in: Cell::default(),
             retry_at: Cell::default(),
@@ -158,8 +144,7 @@ impl Zone {
             }
             (*shared).init = Some(init);
             (*shared).data = handed.cast();
-            let core = *(*cf.cycle).conf_ctx.add(ngx_core_module.index);
-            self.core.set(core.cast());
+            self.cycle.set(cf.cycle);
         }
         Some(())
     }
@@ -167,8 +152,12 @@ impl Zone {
     /// The user that workers run as, if that is another one than ours.
     fn worker_user(&self) -> Option<u32> {
         let me = nix::unistd::geteuid().as_raw();
-        // SAFETY: set by `register`; lives in the same configuration as this zone.
-        let user = unsafe { self.core.get().as_ref() }.map_or(me, |core| core.user);
+        // SAFETY: set by `register`; lives as long as this zone, and has a configuration of nginx's core.
+        let core = unsafe {
+            let cycle = self.cycle.get().as_ref();
+            cycle.and_then(|cycle| (*cycle.conf_ctx.add(ngx_core_module.index)).cast::<ngx_core_conf_t>().as_ref())
+        };
+        let user = core.map_or(me, |core| core.user);
         (me == 0 && user != me).then_some(user)
     }
 
@@ -277,9 +266,24 @@ impl Zone {
                 .map_err(|error| ZoneError::System("descriptor", error.into()))?;
         }
         let table = Table::open_fd(fd.as_fd(), self.owner.get()).map_err(ZoneError::Open)?;
+        self.has_numbers(&table)?;
         self.has_other_size.set(table.stats().capacity != self.config.capacity && !only_looks);
         *self.fd.borrow_mut() = Some(fd);
         Ok(())
+    }
+
+    /// Refuses a configuration of which a policy finds no number: under it no session could begin. A number that
+    /// was given out once stays, because sessions may have it, and workers of the old configuration know it.
+    fn has_numbers(&self, table: &Table) -> Result<(), ZoneError> {
+        // SAFETY: set by `register`; lives as long as this zone, and nginx has read it whole.
+        let Some(main) = (unsafe { conf::of_cycle(self.cycle.get()) }) else { return Ok(()) };
+        let there: Vec<String> = table.policies().map(|(_, name, _)| name).collect();
+        let mut new = main.policies.iter().map(|(name, _)| name).filter(|name| !there.contains(*name));
+        let Some(policy) = new.nth(MOST_POLICIES.saturating_sub(there.len())) else { return Ok(()) };
+        let is_used = |there: &String| main.policies.iter().any(|(name, _)| name == there);
+        let (policy, count) = (policy.clone(), there.len());
+        let unused = there.into_iter().filter(|there| !is_used(there)).collect();
+        Err(ZoneError::NoNumber { policy, count, unused })
     }
 
     /// What the memory of a zone without a path is called among the descriptors of its processes.
@@ -395,11 +399,12 @@ impl Zone {
             }
             Err(error) => return Err(ZoneError::Open(error)),
         };
-        if missing && only_looks {
-            return Ok(None);
-        }
         if missing {
-            make_folder_of(path).map_err(|error| ZoneError::System("cannot make the folder of the region", error))?;
+            has_folder(path)?;
+            if only_looks {
+                return Ok(None);
+            }
+            make_folder_of(path)?;
             Table::create(path, &self.new_config()).map_err(ZoneError::Create)?;
         }
         open_file(path).map(Some)
@@ -450,41 +455,6 @@ fn wait(patience: Duration, mut done: impl FnMut() -> bool) -> bool {
         std::thread::sleep(LOOK);
     }
     true
-}
-
-/// A path without links, as far as it is there.
-fn canonical(path: &Path) -> PathBuf {
-    match (path.canonicalize(), path.parent(), path.file_name()) {
-        (Ok(found), ..) => found,
-        (Err(_), Some(folder), Some(name)) => canonical(folder).join(name),
-        _ => path.to_owned(),
-    }
-}
-
-/// The descriptor that workers open the region by.
-fn open_file(path: &Path) -> Result<OwnedFd, ZoneError> {
-    let flags = nix::libc::O_NOFOLLOW | nix::libc::O_CLOEXEC;
-    let file: std::io::Result<File> = OpenOptions::new().read(true).write(true).custom_flags(flags).open(path);
-    file.map(OwnedFd::from).map_err(|error| ZoneError::System("cannot open the region", error))
-}
-
-fn copy_of(fd: BorrowedFd<'_>) -> Result<OwnedFd, ZoneError> {
-    fd.try_clone_to_owned().map_err(|error| ZoneError::System("cannot copy a descriptor", error))
-}
-
-/// Whether a descriptor is of the file that was at `path`, and is there no more.
-fn was_removed(fd: BorrowedFd<'_>, path: &Path) -> bool {
-    let mut removed = path.as_os_str().to_owned();
-    removed.push(" (deleted)");
-    std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).is_ok_and(|found| found == *removed)
-}
-
-/// The last folder of the path, which under /run has to be made after every boot.
-fn make_folder_of(path: &Path) -> std::io::Result<()> {
-    match path.parent() {
-        Some(folder) if !folder.exists() => std::fs::create_dir(folder),
-        _ => Ok(()),
-    }
 }
 
 /// The counters in a zone of nginx's, made if they are not there.

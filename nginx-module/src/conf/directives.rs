@@ -22,7 +22,7 @@ use crate::nginx::{bytes, constant, fence, in_pool, text_in_pool};
 use crate::zone::Zone;
 
 /// Policies of a region.
-const MOST_POLICIES: usize = 64;
+pub(crate) const MOST_POLICIES: usize = 64;
 
 /// The words of a directive, its name first.
 pub(super) unsafe fn words<'a>(cf: *mut ngx_conf_t) -> &'a mut [ngx_str_t] {

@@ -112,6 +112,15 @@ fn every_mistake_is_refused_with_what_is_wrong_and_where() {
 }
 
 #[test]
+fn a_zone_whose_folder_cannot_be_made_is_refused_before_it_is_used() {
+    let (in_order, text) = check("curfew_zone zone=app:1m path=$FOLDER/a/b/app.region;");
+    assert!(!in_order && text.contains("zone \"app\" cannot be used: there is no folder"), "{text}");
+    assert!(text.contains("/a; make it"), "{text}");
+    let (in_order, text) = check("curfew_zone zone=app:1m path=$FOLDER/a/app.region;");
+    assert!(in_order, "{text}");
+}
+
+#[test]
 fn units_are_those_of_nginx_and_0_switches_a_limit_off() {
     for policy in ["idle=15m lifetime=0", "idle=900", "idle=1h30m retain=hard", "lifetime=2d on_full=evict_ended"] {
         let (in_order, text) = check(&format!("curfew_zone zone=app:64m; curfew_policy staff {policy};"));

@@ -443,3 +443,21 @@ fn a_zone_that_asks_for_pages_of_2_mib_has_them_in_every_worker_and_after_a_chan
         assert!(nginx.error_log().contains("1 were moved over"), "{}", nginx.error_log());
     }
 }
+
+#[test]
+fn a_policy_for_which_there_is_no_number_left_is_refused_and_the_old_configuration_goes_on() {
+    let other = |names: std::ops::Range<usize>| names.map(|name| format!("curfew_policy p{name} idle=1m;\n"));
+    let with = |names| other(names).collect::<String>() + &with_path("idle=15m");
+    let nginx = Site::new().start(&with(0..60));
+    nginx.log_in("abc");
+    let (in_order, text) = nginx.site.check(&with(60..64));
+    assert!(!in_order && text.contains("holds 61 policies") && text.contains("no room for \"p63\""), "{text}");
+    let workers = nginx.workers();
+    nginx.signal(nginx.master(), Signal::SIGHUP);
+    eventually("it is refused", || nginx.error_log().contains("call it as one that is not used any more (p0, p1, "));
+    assert_eq!((nginx.with_id("/", "abc").status, nginx.workers()), (200, workers));
+    nginx.log_in("another");
+    nginx.reload(&with(60..63));
+    nginx.log_in("third");
+    assert_eq!(nginx.with_id("/", "abc").status, 200);
+}
