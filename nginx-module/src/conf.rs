@@ -5,14 +5,15 @@
 mod answers;
 mod directives;
 mod source;
+mod warnings;
 
 use std::ffi::{c_char, c_void};
 use std::ptr::{addr_of, null_mut};
 
-use curfew_engine::{OnFull, Policy};
+use curfew_engine::Policy;
 use nginx_sys::{
-    NGX_LOG_EMERG, NGX_LOG_WARN, ngx_conf_t, ngx_flag_t, ngx_http_complex_value_t, ngx_http_conf_ctx_t,
-    ngx_http_request_t, ngx_int_t, ngx_str_t, ngx_uint_t,
+    NGX_LOG_EMERG, ngx_conf_t, ngx_flag_t, ngx_http_complex_value_t, ngx_http_conf_ctx_t, ngx_http_request_t,
+    ngx_int_t, ngx_str_t, ngx_uint_t,
 };
 use ngx::ngx_conf_log_error;
 
@@ -23,6 +24,8 @@ use crate::{ambiguity, module};
 use answers::{answer, core_of};
 pub(crate) use directives::{DIRECTIVES, MOST_POLICIES};
 pub(crate) use source::COOKIE;
+use warnings::Warnings;
+pub(crate) use warnings::look_at_all;
 
 /// Text with variables, or a cookie by its name, as a directive has it; null when the directive is not there.
 pub(crate) type Value = *mut ngx_http_complex_value_t;
@@ -44,8 +47,7 @@ pub(crate) struct MainConf {
     pub(crate) log_level: Option<ngx_uint_t>,
     /// Whether there is a place where what is sent to the client counts as activity.
     pub(crate) counts_sent: bool,
-    /// Whether it was said that what has ended may begin again.
-    has_warned: bool,
+    warnings: Warnings,
 }
 
 /// `zone=app policy=staff`, by name and place: both may be defined further down.
@@ -195,16 +197,6 @@ impl LocConf {
     /// Whether an id that has no session begins one.
     pub(crate) fn begins_unknown(&self) -> bool {
         matches!(self.unknown, choice::START | choice::START_LITERAL)
-    }
-
-    /// Whether an id that has ended may begin again here before the time that the policy says.
-    fn forgets_what_it_must_not(&self, main: &MainConf) -> bool {
-        let evicts = main.policies.get(self.policy).is_some_and(|(_, policy)| policy.on_full == OnFull::EvictEnded);
-        let survives = self.zone().is_some_and(Zone::survives_a_restart);
-        let begins = self.is_guarded() && self.begins_unknown();
-        // Where the application sees what nobody knows any more, and may renew it.
-        let renews = !self.is_guarded() && self.unknown == choice::PASS && !self.start.is_null();
-        (begins || renews) && (evicts || !survives)
     }
 
     /// Takes over what the level above says and this one does not.
@@ -386,12 +378,7 @@ pub(crate) unsafe extern "C" fn merge_loc(cf: *mut ngx_conf_t, above: *mut c_voi
             if let Err(message) = mine.resolve(main) {
                 return refuse(cf, &message);
             }
-            if !main.has_warned && mine.forgets_what_it_must_not(main) {
-                main.has_warned = true;
-                let message = "by \"curfew_unknown\", what has ended may begin again once it is forgotten: give the \
-                               curfew_zone a path=, and do not use on_full=evict_ended";
-                ngx_conf_log_error!(NGX_LOG_WARN, cf, "{}", message);
-            }
+            warnings::look_at_level(cf, main, mine);
             OK
         })
     }

@@ -111,6 +111,7 @@ unsafe extern "C" fn postconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
                 }
                 *place.cast::<nginx_sys::ngx_http_handler_pt>() = Some(handler);
             }
+            conf::look_at_all(cf, conf::main_of(cf));
             OK
         })
     }

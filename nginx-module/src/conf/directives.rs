@@ -17,7 +17,7 @@ use nginx_sys::{
 };
 
 use super::answers::{answering, core_of};
-use super::{LocConf, OK, REFUSED, Target, UNSET, choice, main_of, refuse, source};
+use super::{LocConf, OK, REFUSED, Target, UNSET, choice, main_of, refuse, source, warnings};
 use crate::nginx::{bytes, constant, fence, in_pool, text_in_pool};
 use crate::zone::Zone;
 
@@ -141,6 +141,7 @@ unsafe extern "C" fn set_policy(cf: *mut ngx_conf_t, _: *mut ngx_command_t, _: *
             if main.policies.len() == MOST_POLICIES {
                 return refuse(cf, &format!("there can be {MOST_POLICIES} of curfew_policy"));
             }
+            warnings::look_at_policy(cf, main, &name, &policy, &seen);
             main.policies.push((name, policy));
             OK
         })

@@ -144,6 +144,77 @@ fn who_begins_what_has_ended_once_it_is_forgotten_is_warned_once() {
     assert_eq!(warned("", "", "deny"), 0);
 }
 
+/// How often `nginx -t` says something of a configuration, which it takes.
+fn warned(http: &str, what: &str) -> usize {
+    let (in_order, text) = check(http);
+    assert!(in_order, "{http}\n{text}");
+    text.lines().filter(|line| line.contains("[warn]") && line.contains(what)).count()
+}
+
+#[test]
+fn who_begins_what_has_ended_is_warned_of_a_policy_that_forgets_before_the_session_would_have_been_over() {
+    let warned = |policy: &str, unknown: &str| {
+        let http = format!(
+            "curfew_zone zone=app:1m path=$FOLDER/app.region; curfew_policy staff {policy}; curfew_id $cookie_sid;
+             server {{ location / {{ curfew policy=staff; curfew_unknown {unknown}; }} }}"
+        );
+        warned(&http, "may begin again once it is forgotten: let retain= be")
+    };
+    assert_eq!(warned("idle=5m retain=0", "start"), 1);
+    assert_eq!(warned("idle=5m retain=1s", "start_literal"), 1);
+    assert_eq!(warned("idle=5m lifetime=8h retain=7h", "start"), 1);
+    assert_eq!(warned("idle=5m lifetime=8h retain=8h", "start"), 0);
+    assert_eq!(warned("idle=5m retain=1d", "start"), 0);
+    assert_eq!(warned("idle=5m lifetime=8h retain=hard", "start"), 0);
+    assert_eq!(warned("idle=5m retain=0", "deny"), 0);
+}
+
+#[test]
+fn what_does_nothing_without_something_else_is_warned_of() {
+    let warned = |policy: &str| warned(&format!("curfew_policy staff {policy};"), "curfew_policy \"staff\"");
+    assert_eq!(warned("lifetime=8h grace=2m"), 1);
+    assert_eq!(warned("idle=15m grace_mode=resume"), 1);
+    assert_eq!(warned("idle=15m on_limit=end_oldest"), 1);
+    assert_eq!(warned("idle=15m grace=2m grace_mode=resume max_per_subject=2 on_limit=end_oldest"), 0);
+    assert_eq!(warned("idle=15m lifetime=0"), 0);
+}
+
+#[test]
+fn a_limit_by_subject_is_warned_of_where_sessions_begin_without_one() {
+    let warned = |levels: &str| {
+        let http = format!(
+            "curfew_zone zone=app:1m path=$FOLDER/app.region; curfew_policy staff idle=15m max_per_subject=3;
+             curfew_id $cookie_sid; server {{ curfew zone=app policy=staff; {levels} }}"
+        );
+        warned(&http, "max_per_subject= does not count them")
+    };
+    let login = "location /login { curfew off; curfew_start $upstream_cookie_sid;";
+    assert_eq!(warned(&format!("{login} }} location /other {{ curfew_start $upstream_cookie_sid; }}")), 1);
+    assert_eq!(warned("location / { curfew_unknown start; curfew_subject $upstream_http_x_user; }"), 1);
+    assert_eq!(warned("location / { curfew_unknown start; curfew_subject $http_x_user; }"), 0);
+    assert_eq!(warned(&format!("{login} curfew_subject $upstream_http_x_user; }} location / {{ }}")), 0);
+    assert_eq!(warned("curfew_unknown start; location / { curfew_subject $remote_user; }"), 0, "the location answers");
+    assert_eq!(warned("location / { }"), 0, "none begins");
+}
+
+#[test]
+fn one_user_who_fills_a_zone_with_sessions_that_have_made_place_is_warned_of_unless_that_is_decided() {
+    let warned = |policy: &str, levels: &str| {
+        let http = format!(
+            "curfew_zone zone=app:1m path=$FOLDER/app.region; curfew_policy staff idle=15m max_per_subject=3 {policy};
+             curfew_id $cookie_sid; curfew_subject $http_x_user; server {{ curfew zone=app policy=staff; {levels}
+             location /login {{ curfew off; curfew_start $upstream_cookie_sid; }} location /a {{ curfew off; curfew_start $arg_a; }} }}"
+        );
+        warned(&http, "write on_full=evict_ended")
+    };
+    assert_eq!(warned("on_limit=end_oldest", ""), 1);
+    assert_eq!(warned("on_limit=end_least_recent", ""), 1);
+    assert_eq!(warned("", ""), 0, "who is refused takes no room");
+    assert_eq!(warned("on_limit=end_oldest on_full=evict_ended", ""), 0);
+    assert_eq!(warned("on_limit=end_oldest on_full=refuse", ""), 0);
+    assert_eq!(warned("on_limit=end_oldest", "location /c { curfew_unknown start; }"), 0, "it must not forget");
+}
+
 #[test]
 fn the_only_zone_and_the_only_policy_need_no_name() {
     let (in_order, text) = check(
