@@ -299,3 +299,19 @@ fn an_outer_check_is_the_signal_on_which_a_session_begins() {
     assert_eq!(with("200"), 200);
     assert_eq!(nginx.with_id("/", "abc").verdict(), "ACTIVE");
 }
+
+#[test]
+fn one_user_who_logs_in_again_and_again_keeps_nobody_out_where_what_has_ended_gives_way() {
+    let policy = "idle=15m max_per_subject=2 on_limit=end_oldest on_full=evict_ended";
+    let http = site(policy, "curfew_subject $http_x_user;").replace("app:1m", "app:256k");
+    let nginx = Site::new().start(&http);
+    let log_in = |id: &str, user: &str| nginx.get(&format!("/login?sid={id}"), &[("X-User", user)]).status;
+    for number in 0..2000 {
+        assert_eq!(log_in(&format!("m{number}"), "mallory"), 200, "{number}");
+    }
+    assert_eq!(log_in("a", "alice"), 200);
+    assert_eq!(nginx.with_id("/", "a").status, 200);
+    let forgotten = nginx.with_id("/", "m0");
+    assert_eq!((forgotten.status, forgotten.verdict()), (401, "UNKNOWN"), "and refused all the same");
+    assert_eq!(nginx.with_id("/", "m1999").status, 200);
+}
