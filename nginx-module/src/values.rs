@@ -3,7 +3,8 @@
 //! Applications cut a header of cookies, or the arguments of a request, in other places than nginx does,
 //! and spell names in other ways: Django and Express take white space of any kind from around a name,
 //! Python's own reader ends a cookie at a space, PHP has `_` for `.`, ` ` and `[`, and some undo
-//! percent-encoding in names. What is found here is at least what any of these finds.
+//! percent-encoding in names. Some go on behind what they cannot read: WebOb behind any byte that it does not know,
+//! Mojolicious behind a quote, ASP.NET at the next byte. What is found here is at least what any of these finds.
 
 /// Where a name and its value stand.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -15,10 +16,10 @@ pub(crate) enum Place {
 }
 
 impl Place {
-    /// Whether another name may begin after a byte.
+    /// Whether a value ends before a byte, for some, so that another name may begin after it.
     fn ends(self, byte: u8) -> bool {
         match self {
-            Place::Cookie => matches!(byte, b';' | b',') || is_blank(byte),
+            Place::Cookie => matches!(byte, b';' | b',' | b'"' | b'[' | b'\\' | b']') || is_blank(byte),
             Place::Arguments => matches!(byte, b'&' | b';'),
         }
     }
@@ -32,6 +33,34 @@ impl Place {
     }
 }
 
+/// What stands before the place where a name may begin.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Start {
+    /// A separator, and perhaps white space.
+    Pair,
+    /// A separator, and nothing but what no name has, which Tomcat leaves out.
+    Skipped,
+    /// What ends a value for some.
+    Cut,
+    /// Something else that no name has. ASP.NET begins anew there, behind what it could not read.
+    Anew,
+}
+
+impl Start {
+    /// What stands before the name after `byte`; `is_next` if nothing is between that and this one.
+    fn after(self, byte: u8, is_next: bool) -> Start {
+        let is_skipping = is_next && matches!(self, Start::Pair | Start::Skipped);
+        match byte {
+            b';' | b'&' => Start::Pair,
+            byte if is_blank(byte) && is_skipping => self,
+            b',' => Start::Skipped,
+            _ if is_skipping => Start::Skipped,
+            byte if Place::Cookie.ends(byte) => Start::Cut,
+            _ => Start::Anew,
+        }
+    }
+}
+
 /// White space, what an application may take for some in another encoding, and what is nothing to see.
 pub(crate) fn is_blank(byte: u8) -> bool {
     byte <= b' ' || byte >= 0x7f
@@ -41,21 +70,26 @@ pub(crate) fn is_blank(byte: u8) -> bool {
 /// whatever is in it.
 pub(crate) fn values<'t>(place: Place, text: &'t [u8], name: &[u8]) -> impl Iterator<Item = &'t [u8]> {
     let mut next = Some(0);
-    // Whether nothing but white space stands between a separator and where the next name may begin.
-    let mut is_first = true;
+    let mut start = Start::Pair;
+    let mut runs = Runs::default();
     // Where the value that was found last ends. Those that begin before that end there, too.
     let mut stop = 0;
     std::iter::from_fn(move || {
         loop {
-            let pair = text.get(next?..)?;
-            let found = find(place, pair, name, is_first);
-            let end = separator(place, pair);
-            is_first = match pair.get(end) {
-                Some(byte) if is_blank(*byte) => is_first && end == 0,
-                Some(byte) => *byte != b',',
-                None => false,
+            let from = next?;
+            let pair = text.get(from..)?;
+            let found = match find(place, pair, name, start == Start::Pair) {
+                Found::Value(rest) if start == Start::Anew && !runs.is_whole(text, text.len() - rest.len()) => {
+                    Found::Nothing
+                }
+                found => found,
             };
-            next = (end < pair.len()).then(|| text.len() - pair.len() + end + 1);
+            let end = separator(place, pair);
+            (next, start) = match (pair.get(end), quoted(&pair[..end])) {
+                (Some(b'"'), Some(inside)) => (Some(from + inside), Start::Anew),
+                (Some(byte), _) => (Some(from + end + 1), start.after(*byte, end == 0)),
+                (None, _) => (None, start),
+            };
             match found {
                 Found::Value(rest) => {
                     let from = text.len() - rest.len();
@@ -72,6 +106,45 @@ pub(crate) fn values<'t>(place: Place, text: &'t [u8], name: &[u8]) -> impl Iter
     })
 }
 
+/// The name in a value that ends with it and an equals sign. If a quote follows, ASP.NET can read it and not
+/// what it stands in.
+fn quoted(pair: &[u8]) -> Option<usize> {
+    let name = pair.strip_suffix(b"=")?;
+    let inside = name.iter().rposition(|byte| !is_token(*byte))? + 1;
+    (inside < name.len()).then_some(inside)
+}
+
+/// What ASP.NET takes for values.
+#[derive(Default)]
+struct Runs {
+    /// Where the last run ends of what a value may consist of, and whether a separator follows.
+    end: usize,
+    is_whole: bool,
+}
+
+impl Runs {
+    /// Whether a value, in quotes or not, goes from here to a separator.
+    fn is_whole(&mut self, text: &[u8], from: usize) -> bool {
+        let run = |from: usize| {
+            let is_of_value = |byte: &u8| !is_blank(*byte) && !matches!(byte, b'"' | b',' | b';' | b'\\');
+            from + text[from..].iter().position(|byte| !is_of_value(byte)).unwrap_or(text.len() - from)
+        };
+        let is_last = |end: usize| {
+            let next = text[end..].iter().find(|byte| !matches!(byte, b' ' | b'\t'));
+            next.is_none_or(|byte| matches!(byte, b',' | b';'))
+        };
+        if text.get(from) == Some(&b'"') {
+            let end = run(from + 1);
+            return text.get(end) == Some(&b'"') && is_last(end + 1);
+        }
+        if self.end < from {
+            self.end = run(from);
+            self.is_whole = is_last(self.end);
+        }
+        self.is_whole
+    }
+}
+
 /// What a text begins with.
 enum Found<'t> {
     /// The name, and what follows the equals sign.
@@ -84,6 +157,14 @@ enum Found<'t> {
 }
 
 fn find<'t>(place: Place, pair: &'t [u8], name: &[u8], is_first: bool) -> Found<'t> {
+    match (begun(place, pair, name, is_first), pair.strip_prefix(b"GMT")) {
+        // To WebOb a value is over after a date.
+        (Found::Nothing, Some(rest)) if place == Place::Cookie => begun(place, rest, name, false),
+        (found, _) => found,
+    }
+}
+
+fn begun<'t>(place: Place, pair: &'t [u8], name: &[u8], is_first: bool) -> Found<'t> {
     let mut rest = pair;
     // PHP took white space away after it had undone percent-encoding, and ended a name at a zero.
     while let Some((found, more)) = spelt(rest)
@@ -93,13 +174,15 @@ fn find<'t>(place: Place, pair: &'t [u8], name: &[u8], is_first: bool) -> Found<
         rest = more;
     }
     for byte in name {
-        match without(rest, *byte) {
+        // Jetty undoes quotes around a name, and what is escaped between them.
+        let escaped = rest.strip_prefix(b"\\").filter(|_| place == Place::Cookie);
+        match without(escaped.unwrap_or(rest), *byte) {
             Some(more) => rest = more,
             None => return Found::Nothing,
         }
     }
     while let Some((found, more)) = spelt(rest)
-        && is_blank(found)
+        && (is_blank(found) || found == b'"' && place == Place::Cookie)
     {
         if found == 0 {
             return Found::Cut;
@@ -148,11 +231,34 @@ fn folded(byte: u8) -> u8 {
     }
 }
 
-/// Where the first pair ends. Eight bytes at a time: browsers send long lists of cookies.
+/// Whether a name may have a byte in it (RFC 9110's `token`).
+fn is_token(byte: u8) -> bool {
+    const TOKENS: [bool; 256] = {
+        let (mut tokens, mut byte) = ([false; 256], 0x21);
+        while byte < 0x7f {
+            tokens[byte as usize] =
+                !matches!(byte, b'"' | b'(' | b')' | b',' | b'/' | b':'..=b'@' | b'[' | b'\\' | b']' | b'{' | b'}');
+            byte += 1;
+        }
+        tokens
+    };
+    TOKENS[usize::from(byte)]
+}
+
+/// Where the first pair ends: after its value, or after its name where what follows belongs to no name.
 fn separator(place: Place, text: &[u8]) -> usize {
     if place == Place::Arguments {
         return text.iter().position(|byte| place.ends(*byte)).unwrap_or(text.len());
     }
+    let name = text.iter().position(|byte| !is_token(*byte)).unwrap_or(text.len());
+    match &text[name..] {
+        [b'=', value @ ..] if name > 0 => name + 1 + end_of_value(value),
+        _ => name,
+    }
+}
+
+/// Where a cookie's value ends. Eight bytes at a time: browsers send long lists of cookies.
+fn end_of_value(text: &[u8]) -> usize {
     const ONES: u64 = 0x0101_0101_0101_0101;
     const HIGHS: u64 = 0x8080_8080_8080_8080;
     // The highest bit of each byte that is below a limit, and perhaps of some after the first such.
@@ -160,7 +266,10 @@ fn separator(place: Place, text: &[u8]) -> usize {
     let found = |word: &[u8; 8]| {
         let word = u64::from_le_bytes(*word);
         let is = |byte: u8| below(word ^ (u64::from(byte) * ONES), 1);
-        let found = is(b';') | is(b',') | is(0x7f) | below(word, b' ' + 1) | word & HIGHS;
+        // `[`, `\` and `]` stand side by side.
+        let bracket = below(((word | HIGHS) - u64::from(b'[') * ONES) ^ HIGHS, 3);
+        let blank = is(0x7f) | below(word, b' ' + 1) | word & HIGHS;
+        let found = is(b';') | is(b',') | is(b'"') | bracket | blank;
         (found != 0).then(|| found.trailing_zeros() as usize / 8)
     };
     for (nth, word) in text.as_chunks::<8>().0.iter().enumerate() {
@@ -171,6 +280,6 @@ fn separator(place: Place, text: &[u8]) -> usize {
     // The last eight again: there is none in those that were among the others.
     match text.last_chunk::<8>() {
         Some(word) => found(word).map_or(text.len(), |at| text.len() - 8 + at),
-        None => text.iter().position(|byte| place.ends(*byte)).unwrap_or(text.len()),
+        None => text.iter().position(|byte| Place::Cookie.ends(*byte)).unwrap_or(text.len()),
     }
 }

@@ -3,6 +3,8 @@
 #[allow(dead_code)]
 #[path = "../src/values.rs"]
 mod reader;
+#[path = "values/readers.rs"]
+mod readers;
 
 use proptest::prelude::*;
 use reader::{Place, values};
@@ -49,6 +51,65 @@ fn a_cookie_is_found_wherever_an_application_may_begin_one() {
 }
 
 #[test]
+fn a_cookie_is_found_behind_what_an_application_leaves_out_or_ends_another_at() {
+    for header in [
+        // WebOb begins one behind any byte that it does not know, and behind quotes and dates.
+        "x\"sid=A",
+        "x[sid=A",
+        "a=b]sid=A",
+        "a=\"x\"sid=A",
+        "a=\"b;c\"sid=A",
+        "a=Wed, 01-Jan-2030 00:00:00 GMTsid=A",
+        // Tomcat's LegacyCookieProcessor leaves these out.
+        "a=b; \"(){}[]<>=@:?\\sid=A",
+        "a=b,@ /=sid=A",
+        // ASP.NET goes on behind what it could not read, if a whole pair is there.
+        "x(sid=A",
+        "x{sid=A",
+        "x@sid=A",
+        "x/sid=A",
+        "x?sid=A",
+        "a=b\\sid=A",
+        "x =sid=A",
+        "a=b\\c/d?sid=A ",
+        "x{sid=A ; y=1",
+        // Jetty takes quotes from around names.
+        "\"sid\"=A",
+        "\"s\\id\" =A",
+    ] {
+        let found = cookies(header.as_bytes(), "sid");
+        assert!(found.iter().all(|value| value.starts_with(b"A")) && !found.is_empty(), "{header}: {found:?}");
+    }
+    for header in ["a=/b?sid=\"A\"", "a=sid=\"A\"", "a=sid=b=sid=\"A\", c=d"] {
+        assert!(cookies(header.as_bytes(), "sid").iter().any(|value| value.starts_with(b"\"A\"")), "{header}");
+    }
+}
+
+#[test]
+fn what_honest_applications_and_browsers_send_is_no_second_value() {
+    for other in [
+        "_ga=GA1.2.1234567890.1700000000; _gid=GA1.2.3.4; _ga_X1=GS1.1.1700000000.1.1.1700000001.0.0.0",
+        "__utmz=1.17.1.1.utmcsr=google|utmccn=(organic)|utmcmd=organic|utmctr=(not%20provided)",
+        "OptanonConsent=isGpcEnabled=0&datestamp=Mon+Jan+01+2024+10%3A00%3A00+GMT%2B0100&hosts=&sid=1",
+        "prefs={\"theme\":\"dark\",\"sid\":\"x\",\"list\":[1,{\"sid\":2}],\"q\":\"a=b c\"}",
+        "prefs={\"url\":\"/page?sid=1\",\"more\":\"/page?a=1&sid=2\"}",
+        "prefs=%7B%22sid%22%3A%22x%22%7D",
+        "next=/page?sid=1&x=2; back=https://a.b/c?d=e&sid=2",
+        "next=\"/page?sid=1\"; back=\"/?sid=1\"",
+        "note=\"see /page?sid=1 for more\"; a=\"b c\"",
+        "data=c2lkPXNpZD0vKw==; more=a+b/c==",
+        "cart[1]=x; cart[sid]=y; cart[\"sid\"]=z; s_sq=[[B]]; o=[object Object]",
+        "t=eyJhbGciOiJIUzI1NiJ9.e30.c2ln; csrf=\"Ah8=|sid|x\"; sids=1; x-sid=2; sid.sig=abc; sid!=1",
+        "time=10:30; mail=a@b.c; path=C:\\dir\\sid; range=<1>; f(x)=1; sid/=1; sid:x=1",
+        "expires=Wed, 01 Jan 2030 00:00:00 GMT; name=J\u{e9}r\u{f4}me Sid",
+    ] {
+        for header in [format!("{other}; sid=A"), format!("sid=A; {other}"), format!("a=b; sid=A; {other}")] {
+            assert_eq!(cookies(header.as_bytes(), "sid"), [b"A"], "{header}");
+        }
+    }
+}
+
+#[test]
 fn a_name_that_a_zero_cuts_off_has_some_value() {
     for header in ["sid%00x=A", "x=1;%20sid%00", "sid%20%00"] {
         assert_eq!(cookies(header.as_bytes(), "sid"), [b"\0"], "{header}");
@@ -58,9 +119,29 @@ fn a_name_that_a_zero_cuts_off_has_some_value() {
 /// It would take minutes if each of so many had to look for its end.
 #[test]
 fn a_long_text_takes_as_long_as_it_is_whatever_is_in_it() {
-    for piece in
-        ["sid= ", "sid ", "sid%00 ", "sid%20 ", "%20sid", "+", "sid=;", "sid,", "a ", "%20%20 sid%20", "\u{a0}"]
-    {
+    for piece in [
+        "sid= ",
+        "sid ",
+        "sid%00 ",
+        "sid%20 ",
+        "%20sid",
+        "+",
+        "sid=;",
+        "sid,",
+        "a ",
+        "%20%20 sid%20",
+        "\u{a0}",
+        "\"",
+        "(sid=[",
+        "(sid=[ ",
+        "x(sid=\"[",
+        "a=sid=\"",
+        "=",
+        "(",
+        "GMT",
+        "\\",
+        "sid\"",
+    ] {
         let text = piece.repeat((4 << 20) / piece.len());
         for place in [Place::Cookie, Place::Arguments] {
             assert!(values(place, text.as_bytes(), b"sid").count() <= text.len());
@@ -222,6 +303,14 @@ fn headers() -> impl Strategy<Value = Vec<u8>> {
     proptest::collection::vec(proptest::sample::select(pieces), 0..16).prop_map(|pieces| pieces.concat())
 }
 
+fn other_headers() -> impl Strategy<Value = Vec<u8>> {
+    let names = ["sid", "sid=", "s-d", "sid=A", "_=", "sid=\"A\"", "x", "y=", "$", "GMT", "a", "%20", "/", "1"];
+    let others = ["\"", "\\", "[", "]", "(", "{", "}", "<", "@", ":", "?", "=", ";", ",", " ", "\t", "\n", "\u{e9}"];
+    let dates = ["Wed, 01-Jan-2030 00:00:00 ", "Wed, 01-Jan-2030 00:00:00 GMTsid=", "=\"", "\\\"", "; ", "=?"];
+    let pieces: Vec<&str> = names.into_iter().chain(others).chain(dates).collect();
+    proptest::collection::vec(proptest::sample::select(pieces), 0..14).prop_map(|pieces| pieces.concat().into_bytes())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(20_000))]
     #[test]
@@ -231,6 +320,21 @@ proptest! {
             for value in by(reader, &header, name.as_bytes()) {
                 let is_found = here.iter().any(|found| found.starts_with(&value));
                 prop_assert!(is_found, "{}: {} in {}", reader.0, value.escape_ascii(), header.escape_ascii());
+            }
+        }
+    }
+
+    #[test]
+    fn no_server_finds_a_value_where_none_is_found_here(header in other_headers(), name in "sid|s-d|_") {
+        let here = cookies(&header, &name);
+        let starts: Vec<_> = here.iter().map(|found| found.as_ptr().addr().wrapping_sub(header.as_ptr().addr())).collect();
+        for (reader, read) in readers::ALL {
+            for (found, value) in read(&header) {
+                let value = header.len() - header[value..].trim_ascii_start().len();
+                // Without a value there is no session.
+                let is_value = header.get(value).is_some_and(|byte| !matches!(byte, b';' | b','));
+                let is_missed = found == name.as_bytes() && is_value && !starts.contains(&value);
+                prop_assert!(!is_missed, "{reader}: at {value} of {}", header.escape_ascii());
             }
         }
     }

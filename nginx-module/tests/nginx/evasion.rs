@@ -20,17 +20,31 @@ fn an_ended_session_does_not_hide_in_the_header_of_a_live_one() {
         "sid=live; x=1\u{b}sid=ended",
         "sid=live; \u{2003}sid=ended",
         "%73id=ended; sid=live",
+        // WebOb, Mojolicious, Tomcat and ASP.NET read these.
+        "sid=live; x\"sid=ended",
+        "sid=live; [sid=ended",
+        "sid=live; x=\\sid=ended",
+        "sid=live; a=\"x\"sid=ended",
+        "a=Wed, 01-Jan-2030 00:00:00 GMTsid=ended; sid=live",
+        "sid=live; (sid=ended",
+        "sid=live; x{sid=ended",
+        "sid=live; a=\\/b?sid=ended",
+        "sid=live; \"sid\"=ended",
     ] {
         let response = nginx.get("/", &[("Cookie", cookies)]);
         assert_eq!((response.status, response.verdict()), (401, "AMBIGUOUS_ID"), "{cookies}");
     }
-    let response = nginx.get("/pass", &[("Cookie", "\u{a0}sid=ended")]);
-    assert_eq!((response.status, response.verdict()), (401, "AMBIGUOUS_ID"));
+    for cookies in ["\u{a0}sid=ended", "x\"sid=ended", "a=\"x\"sid=ended", "[sid=ended", "x(sid=ended"] {
+        let response = nginx.get("/pass", &[("Cookie", cookies)]);
+        assert_eq!((response.status, response.verdict()), (401, "AMBIGUOUS_ID"), "{cookies}");
+    }
     for cookies in [
         "sid=live; next=/page?sid=1",
         "cols=name,sid,date; sid=live",
         "theme=dark; note=\u{e9}t\u{e9}; sid=live",
         "a=b sidecar=1; sid=live",
+        "sid=live; next=\"/page?sid=1\"; cart[sid]=1",
+        "prefs={\"sid\":\"x\",\"url\":\"/page?sid=1\",\"list\":[1,2]}; sid=live; a=\"b c\"",
     ] {
         assert_eq!(nginx.get("/", &[("Cookie", cookies)]).status, 200, "{cookies}");
     }
@@ -196,6 +210,8 @@ fn the_application_is_not_handed_the_cookie_of_a_session_that_is_over() {
         assert_eq!(handed(&[("Cookie", cookies)]), "theme=dark", "{cookies}");
     }
     assert_eq!(handed(&[("Cookie", "x=1 sid=abc; theme=dark; \u{a0}sid=b")]), "theme=dark");
+    let hidden = "a=b(c); x\"sid=abc; x={\"sid\":[1]}; [sid=abc; \"sid\"=abc; y=\"z\"sid=abc; next=/?sid=abc";
+    assert_eq!(handed(&[("Cookie", hidden)]), "a=b(c); x={\"sid\":[1]}; next=/?sid=abc");
     assert_eq!(handed(&[("Cookie", "a=1"), ("Cookie", "sid=abc"), ("Cookie", "b=2; SID=c")]), "a=1; b=2");
     assert_eq!(handed(&[("Cookie", "sid=abc")]), "");
     let other = nginx.get("/other", &[("Cookie", "theme=dark; sid=abc")]).body;
