@@ -32,12 +32,16 @@ pub(crate) fn has_spellings(source: Value, value: &[u8]) -> bool {
         _ => false,
     };
     let Some((source, _)) = named(source) else { return false };
+    let is_cookie = matches!(source, Source::Cookie);
+    // base64 has an equals sign at its end.
+    let is_more = |at: &[u8]| at[0] == b'=' && at[1] != b'=';
     value.windows(3).any(is_encoded)
+        || is_cookie && value.windows(2).any(is_more)
         || value.iter().any(|byte| match byte {
             b'"' | b'\\' | b',' => true,
             b'+' => matches!(source, Source::Argument),
-            // CGI.pm has a list of values in a cookie.
-            b'&' => matches!(source, Source::Cookie),
+            // Tomcat's LegacyCookieProcessor, for one, ends a cookie at these; CGI.pm has a list of values in it.
+            b'(' | b')' | b'[' | b']' | b'{' | b'}' | b'<' | b'>' | b'@' | b':' | b'?' | b'&' => is_cookie,
             byte => !byte.is_ascii_graphic(),
         })
 }

@@ -37,21 +37,7 @@ const SPARED: [&[u8]; 8] = [
 
 /// The texts, beside itself, that an application may have issued if it takes `text` for one of its ids.
 pub(crate) fn others(text: &[u8]) -> Vec<Vec<u8>> {
-    let mut read: Vec<Vec<u8>> = Vec::new();
-    let whole = trimmed(text);
-    for given in [whole, first(whole)] {
-        if let [b'"', rest @ ..] = given {
-            // Some look for the first quote only, and take the last byte away with it.
-            for quoted in [rest, rest.split_last().map_or(rest, |(_, less)| less)] {
-                let unescaped = unescaped(quoted);
-                for inside in [trimmed(quoted), trimmed(&unescaped)] {
-                    read.extend([first(inside).to_vec(), inside.to_vec()]);
-                }
-            }
-        }
-        read.push(given.to_vec());
-    }
-    distinct(&mut read);
+    let read = readings(text);
     let mut meant = read.clone();
     for read in &read {
         let spaced = |byte: &u8| if *byte == b'+' { b' ' } else { *byte };
@@ -60,19 +46,60 @@ pub(crate) fn others(text: &[u8]) -> Vec<Vec<u8>> {
     distinct(&mut meant);
     let mut others = read;
     for meant in meant {
+        others.extend([[b"\"", &meant[..], b"\""].concat(), escaped(&meant)]);
+        let mut changed: Vec<u8> = meant.iter().copied().filter(|byte| !is_plain(*byte)).collect();
+        changed.sort_unstable();
+        changed.dedup();
+        // What an encoder changes of it, so far.
+        let mut sets: Vec<Vec<u8>> = Vec::new();
         for spared in SPARED {
+            let set: Vec<u8> = changed.iter().copied().filter(|byte| !spared.contains(byte)).collect();
+            if set.is_empty() || sets.contains(&set) {
+                continue;
+            }
             for digits in [b"0123456789ABCDEF", b"0123456789abcdef"] {
-                others.push(encoded(&meant, spared, digits, false));
-                if meant.contains(&b' ') {
-                    others.push(encoded(&meant, spared, digits, true));
+                others.push(encoded(&meant, &set, digits, false));
+                if set.contains(&b' ') {
+                    others.push(encoded(&meant, &set, digits, true));
                 }
             }
+            sets.push(set);
         }
-        others.extend([[b"\"", &meant[..], b"\""].concat(), escaped(&meant), meant]);
-        distinct(&mut others);
+        others.push(meant);
     }
+    distinct(&mut others);
     others.retain(|other| other != text && !other.is_empty());
     others
+}
+
+/// What an application may take a text for, before it undoes an encoding.
+fn readings(text: &[u8]) -> Vec<Vec<u8>> {
+    let whole = trimmed(text);
+    let mut read: Vec<Vec<u8>> = Vec::new();
+    let mut add = |given: &[u8]| {
+        read.extend([trimmed(given).to_vec(), trimmed(&unescaped(given)).to_vec()]);
+    };
+    add(whole);
+    if !whole.starts_with(b"\"") {
+        ENDS.iter().for_each(|ends| add(before(whole, *ends)));
+    }
+    for given in [whole, before(whole, is_end)] {
+        add(given);
+        let Some(rest) = given.strip_prefix(b"\"") else { continue };
+        // Some look for the first quote only, and take the last byte away with it.
+        let less = rest.split_last().map_or(rest, |(_, less)| less);
+        for quoted in [rest, less, closed(rest)] {
+            add(quoted);
+            add(before(trimmed(&unescaped(quoted)), is_end));
+        }
+    }
+    distinct(&mut read);
+    read
+}
+
+/// What all encoders leave as it is.
+fn is_plain(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.')
 }
 
 fn distinct(texts: &mut Vec<Vec<u8>>) {
@@ -94,14 +121,42 @@ fn trimmed(mut text: &[u8]) -> &[u8] {
     text
 }
 
-/// As far as a value goes where white space ends it (Python), or a comma (RFC 2965), or where it is one of a
-/// list (CGI.pm).
-fn first(text: &[u8]) -> &[u8] {
-    let ends = |byte: &u8| matches!(byte, b'&' | b',') || is_blank(*byte);
-    &text[..text.iter().position(ends).unwrap_or(text.len())]
+/// What ends a value, also one in quotes: white space (Python), a comma (RFC 2965), or `&` in a list (CGI.pm).
+fn is_end(byte: u8) -> bool {
+    matches!(byte, b'&' | b',') || is_blank(byte)
 }
 
-/// A text with what a backslash stands before, or three digits behind it stand for.
+/// What ends a value without quotes, by who reads it.
+const ENDS: [fn(u8) -> bool; 5] = [
+    // Python's own reader.
+    is_blank,
+    // Mojolicious.
+    |byte| byte == b',' || is_blank(byte),
+    // Undertow.
+    |byte| byte == b'=',
+    // WebOb.
+    |byte| matches!(byte, b'"' | b',' | b'[' | b']') || is_blank(byte),
+    // Tomcat's LegacyCookieProcessor.
+    |byte| b"\"(),:<=>?@[\\]{}".contains(&byte) || is_blank(byte),
+];
+
+fn before(text: &[u8], ends: fn(u8) -> bool) -> &[u8] {
+    &text[..text.iter().position(|byte| ends(*byte)).unwrap_or(text.len())]
+}
+
+/// What stands before the quote that closes it, which is one without a backslash before it.
+fn closed(text: &[u8]) -> &[u8] {
+    let mut is_escaped = false;
+    let end = text.iter().position(|byte| {
+        let closes = *byte == b'"' && !is_escaped;
+        is_escaped = *byte == b'\\' && !is_escaped;
+        closes
+    });
+    &text[..end.unwrap_or(text.len())]
+}
+
+/// A text with what a backslash stands before, or three digits behind it stand for. To WebOb a value ends before
+/// one that stands before nothing.
 fn unescaped(text: &[u8]) -> Vec<u8> {
     let (mut rest, mut unescaped) = (text, Vec::new());
     while let [byte, more @ ..] = rest {
@@ -110,6 +165,7 @@ fn unescaped(text: &[u8]) -> Vec<u8> {
                 ((a - b'0') << 6 | (b - b'0') << 3 | (c - b'0'), more)
             }
             (b'\\', [byte, more @ ..]) => (*byte, more),
+            (b'\\', []) => break,
             _ => (*byte, more),
         };
         unescaped.push(is);
@@ -144,10 +200,12 @@ fn decoded(text: &[u8]) -> Vec<u8> {
     each.collect()
 }
 
-fn encoded(text: &[u8], spared: &[u8], digits: &[u8; 16], is_form: bool) -> Vec<u8> {
+fn encoded(text: &[u8], set: &[u8], digits: &[u8; 16], is_form: bool) -> Vec<u8> {
+    let mut is_changed = [false; 256];
+    set.iter().for_each(|byte| is_changed[usize::from(*byte)] = true);
     let mut encoded = Vec::with_capacity(text.len());
     for byte in text {
-        if byte.is_ascii_alphanumeric() || spared.contains(byte) {
+        if !is_changed[usize::from(*byte)] {
             encoded.push(*byte);
         } else if is_form && *byte == b' ' {
             encoded.push(b'+');

@@ -85,6 +85,13 @@ fn an_id_that_has_ended_does_not_begin_again_in_another_spelling() {
         let response = nginx.with_id("/start", id);
         assert_eq!((response.status, response.verdict()), (401, "AMBIGUOUS_ID"), "{id}");
     }
+    for end in ["[x", "]", "(x", ")", "{", "}x", "<x", ">", "@x", ":x", "?", "=x", "==x", "\"", "\"x"] {
+        let response = nginx.with_id("/start", &format!("abc{end}"));
+        assert_eq!((response.status, response.verdict()), (401, "AMBIGUOUS_ID"), "abc{end}");
+    }
+    for id in ["eyJhbGciOiJIUzI1NiJ9.e30.c2ln-_", "YWJj/+8ZA==", "9b2e4c1e-7d3f-4f0a-8e57-2f6c1d0b9a83", "a|b;x=1"] {
+        assert_eq!(nginx.with_id("/start", id).status, 200, "{id}");
+    }
     assert_eq!(nginx.with_id("/start", "aB3%_xy^$*!#").status, 200, "no encoding at all");
     for path in ["/argument?sid=%61bc", "/argument?sid=a+bc", "/begin?sid=%61bc"] {
         let response = nginx.with_id(path, "%61bc");
@@ -279,13 +286,26 @@ fn where_unknown_ids_pass_one_that_is_known_in_another_spelling_does_not() {
         "\"plain",
         "\"plain\u{a0}",
         "\"pl%61inX",
+        "plain[x",
+        "plain]",
+        "plain\"",
+        "plain\"x",
+        "\"plain\"x",
+        "\"pl\\141in\"x",
+        "pl\\141in",
+        "\\plai\\n[",
+        "pl%61in[x",
+        "plain(x",
+        "plain:x",
+        "plain=x",
+        "plain==",
     ];
     for (issued, spellings) in [
         ("s%3Aab.d%2Bf", express),
         ("plain", plain),
         // .NET has small letters.
         ("a%2fb", &["a/b", "a%2Fb", "%61%2fb"]),
-        ("a%2fb:c", &["\"a%2fb:c\"", "a%2fb:c&x"]),
+        ("d%2fe:c", &["\"d%2fe:c\"", "d%2fe:c&x"]),
         ("a%21b", &["a!b", "%61!b"]),
         ("u:1/x", &["u%3A1/x", "u%3a1%2Fx", "%75:1/x"]),
         // Python has quotes around such, and codes for what must not be between them.
@@ -319,7 +339,9 @@ fn where_unknown_ids_pass_one_that_is_known_in_another_spelling_does_not() {
             }
         }
         let longest = "x".repeat(4096);
-        for other in ["s%3Azz.d%2Bf", "plain2", "a%2fc", "\"\"", "%", "eyJh.eyJz.c2ln", "{\"a\":[1,2]}", &longest] {
+        for other in
+            ["s%3Azz.d%2Bf", "plain2", "a%2fc", "\"\"", "%", "eyJh.eyJz.c2ln", "{\"a\":[1,2]}", "a[plain]=b", &longest]
+        {
             assert_eq!(with("/open", other).status, 200, "{other} is another's");
             assert_eq!(with("/enter", other).body, format!("sid={other}"), "{other} is another's");
         }
