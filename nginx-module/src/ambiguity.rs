@@ -12,7 +12,9 @@ use crate::values::{Place, values};
 /// `$arg_name`) of which an application may find another value than nginx has, which is `value`.
 pub(crate) fn is_ambiguous(request: Request<'_>, source: Value, value: &[u8]) -> bool {
     let value = value.trim_ascii();
-    all(request, source, &mut |other| other != value)
+    // What is behind it, the application may take for arguments.
+    let is_cut = || matches!(named(source), Some((Source::Argument, _))) && behind_hash(request).is_some();
+    is_cut() || all(request, source, &mut |other| other != value)
 }
 
 /// All values of it.
@@ -98,6 +100,12 @@ pub(crate) fn cut_name<'v>(source: Value) -> Option<&'v [u8]> {
     })
 }
 
+/// What the client has sent behind a `#`. nginx leaves it out of the arguments, and sends it on.
+fn behind_hash(request: Request<'_>) -> Option<&[u8]> {
+    let uri = request.unparsed_uri();
+    Some(&uri[uri.iter().position(|byte| *byte == b'#')? + 1..])
+}
+
 /// Whether `is_it` says yes to one of the values.
 fn all<'r>(request: Request<'r>, source: Value, is_it: &mut dyn FnMut(&'r [u8]) -> bool) -> bool {
     match named(source) {
@@ -105,7 +113,12 @@ fn all<'r>(request: Request<'r>, source: Value, is_it: &mut dyn FnMut(&'r [u8]) 
         Some((Source::Cookie, name)) => {
             request.headers(b"cookie").any(|header| values(Place::Cookie, header, name).any(&mut *is_it))
         }
-        Some((Source::Argument, name)) => values(Place::Arguments, request.args(), name).any(is_it),
+        Some((Source::Argument, name)) => {
+            let behind = behind_hash(request).into_iter().flat_map(|text| text.split(|byte| b"#?".contains(byte)));
+            std::iter::once(request.args())
+                .chain(behind)
+                .any(|text| values(Place::Arguments, text, name).any(&mut *is_it))
+        }
         // As nginx and CGI name headers.
         Some((Source::Header, name)) => request.all_headers().any(|(header, value)| {
             let is_named = header.len() == name.len()

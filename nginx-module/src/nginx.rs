@@ -176,6 +176,12 @@ impl<'r> Request<'r> {
         unsafe { bytes((*self.raw).args) }
     }
 
+    /// The path and what follows, as the client has sent it.
+    pub(crate) fn unparsed_uri(self) -> &'r [u8] {
+        // SAFETY: the request is live, and its strings with it.
+        unsafe { bytes((*self.raw).unparsed_uri) }
+    }
+
     /// The status of the response, once there is one.
     pub(crate) fn status(self) -> ngx_uint_t {
         // SAFETY: the request is live.

@@ -68,6 +68,40 @@ fn a_header_or_an_argument_that_is_there_twice_names_no_session() {
     }
 }
 
+/// nginx ends the arguments there, and hands the application what the client has sent.
+#[test]
+fn an_ended_session_does_not_hide_behind_a_hash() {
+    let nginx = start(
+        "idle=15m lifetime=8h",
+        "location /argument { curfew_id $arg_sid; proxy_pass http://$APP; }
+         location /argument/pass { curfew_no_id pass; curfew_id $arg_sid; proxy_pass http://$APP; }
+         location /begin { curfew off; curfew_start $arg_sid; proxy_pass http://$APP; }
+         location /end { curfew off; curfew_id $arg_sid; curfew_end logout; proxy_pass http://$APP; }",
+    );
+    nginx.log_in("live");
+    for target in [
+        "/argument?sid=live#&sid=ended",
+        "/argument?sid=live#",
+        "/argument?sid=live&x=#%26sid=ended",
+        "/argument/pass?#&sid=ended",
+        "/argument/pass#?sid=ended",
+        "/argument/pass#",
+        "/begin?sid=new#&sid=ended",
+    ] {
+        let response = nginx.get(target, &[]);
+        assert_eq!((response.status, response.verdict()), (401, "AMBIGUOUS_ID"), "{target}");
+    }
+    assert_eq!(nginx.get("/argument?sid=live&x=%23&sid=live", &[]).status, 200);
+    assert_eq!(nginx.get("/#?sid=ended", &[("Cookie", "sid=live")]).status, 200, "no cookie is there");
+    let targets = ["/end?sid=own#&sid=x", "/end?sid=x#&sid=own", "/end#?sid=own", "/end?#x=1?sid=own"];
+    for (number, target) in targets.iter().enumerate() {
+        let own = format!("own{number}");
+        nginx.log_in(&own);
+        assert_eq!(nginx.get(&target.replace("own", &own), &[]).status, 200, "{target}");
+        assert_eq!(nginx.with_id("/", &own).verdict(), "LOGGED_OUT", "{target}");
+    }
+}
+
 #[test]
 fn an_id_that_has_ended_does_not_begin_again_in_another_spelling() {
     let nginx = start(
