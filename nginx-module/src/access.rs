@@ -240,7 +240,10 @@ fn check(request: Request<'_>, conf: &LocConf) -> Status {
     }
     if status == Status::Unknown && conf.begins_unknown() {
         let is_literal = conf.unknown == choice::START_LITERAL;
-        if !is_literal && request.evaluate(conf.id).is_none_or(|id| ambiguity::has_spellings(conf.id, id)) {
+        let has_spellings = |id| ambiguity::has_spellings(conf.id, id);
+        // What cannot be told from an honest id by its looks, as an id with an equals sign behind it, may be
+        // told by what is known.
+        if !is_literal && (request.evaluate(conf.id).is_none_or(has_spellings) || shown.is_respelt(request, conf.id)) {
             return Status::AmbiguousId;
         }
         let started = shown.start(request, conf);

@@ -119,7 +119,7 @@ fn an_id_that_has_ended_does_not_begin_again_in_another_spelling() {
         let response = nginx.with_id("/start", id);
         assert_eq!((response.status, response.verdict()), (401, "AMBIGUOUS_ID"), "{id}");
     }
-    for end in ["[x", "]", "(x", ")", "{", "}x", "<x", ">", "@x", ":x", "?", "=x", "==x", "\"", "\"x"] {
+    for end in ["[x", "]", "(x", ")", "{", "}x", "<x", ">", "@x", ":x", "?", "=x", "==x", "=", "==", "\"", "\"x"] {
         let response = nginx.with_id("/start", &format!("abc{end}"));
         assert_eq!((response.status, response.verdict()), (401, "AMBIGUOUS_ID"), "abc{end}");
     }
