@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"sync/atomic"
 	"time"
 )
 
@@ -78,13 +79,14 @@ type judgement struct {
 	several    []Key // of the cookies that were there, when there were too many
 	table      *Table
 	stream     *stream // nil if it is not watched
+	ended      uint32  // 1 if the request has ended the session itself; atomic
 }
 
-func judgementOf(ctx context.Context) judgement {
+func judgementOf(ctx context.Context) *judgement {
 	if judged, ok := ctx.Value(contextKey{}).(*judgement); ok {
-		return *judged
+		return judged
 	}
-	return judgement{}
+	return &judgement{}
 }
 
 // FromContext gives the verdict on the request that a context belongs to. There is none for requests that
@@ -112,25 +114,33 @@ func EndSession(ctx context.Context, cause Cause) error {
 }
 
 // Whether there is a session, and the request is its holder's.
-func (j judgement) isAlive() bool {
+func (j *judgement) isAlive() bool {
 	return j.hasKey && (j.verdict.State == Active || j.verdict.State == Grace)
 }
 
-func (j judgement) end(cause Cause) error {
+func (j *judgement) end(cause Cause) (err error) {
 	if j.stream != nil {
-		return j.stream.endItself(cause)
+		err = j.stream.endItself(cause)
+	} else {
+		key, _, _ := j.now() // what is wrong is said by what uses the key
+		err = j.table.End(key, cause, Now)
 	}
-	return j.table.End(j.keyNow(), cause, Now)
+	if err == nil {
+		atomic.StoreUint32(&j.ended, 1)
+	}
+	return err
 }
 
-// The key that the session has by now: it may have got a new one while the request was under way.
-func (j judgement) keyNow() Key {
+func (j *judgement) hasEndedIt() bool { return atomic.LoadUint32(&j.ended) != 0 }
+
+// How the session is by now, and its key: it may have got a new one while the request was under way.
+func (j *judgement) now() (Key, Verdict, error) {
 	if j.stream != nil {
-		return j.stream.keyNow()
+		return j.stream.now()
 	}
 	watch := j.table.Watch(j.key, j.binding)
-	_, _ = watch.Peek(Now) // what is wrong is said by whatever uses the key
-	return watch.Key()
+	verdict, err := watch.Peek(Now)
+	return watch.Key(), verdict, err
 }
 
 // Handler passes to next what belongs to a session that may go on. Everything else is refused; so is everything

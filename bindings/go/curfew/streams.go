@@ -283,12 +283,12 @@ func (s *stream) endItself(cause Cause) error {
 	return err
 }
 
-// The key that the session has by now.
-func (s *stream) keyNow() Key {
+// How the session is by now, and its key.
+func (s *stream) now() (Key, Verdict, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	_, _ = s.watch.Peek(Now)
-	return s.watch.Key()
+	verdict, err := s.watch.Peek(Now)
+	return s.watch.Key(), verdict, err
 }
 
 func (s *stream) takeOver(conn net.Conn) error {

@@ -16,12 +16,18 @@ import (
 //     then somebody has logged in, that session ends, and one of that subject begins.
 //   - A cookie that is cleared (empty, or over by Max-Age or Expires) ends the session, also in its grace. If the same
 //     response sets a new one with the same Domain and Path, another session may begin with it.
+//   - A session that has ended while the application was at the request gets no new id, and none begins in its place,
+//     also if its cookie is cleared: the application did not know of the end. It is a login only if the header names
+//     another subject than the session had; whoever logs in as the same one does so by the next request, which comes to
+//     the application without the cookie ([Options.IsPublic]). What the request itself has ended by [EndSession] is not
+//     meant: one of a subject that is named, or in place of a cookie that is cleared, begins.
 //   - With an answer to [Options.StepUp] a session may get a new id or end, and none begins: that would be without the
 //     proof.
 //
 // Of several cookies of the name in one response the last that is not cleared counts. If there can be no session (the
-// subject has enough, the id has ended or is the one that the client came with and was not let through with, or it stays
-// the same though somebody else has logged in), the response is held back, as an error.
+// subject has enough, the id has ended or is the one that the client came with and was not let through with, it stays
+// the same though somebody else has logged in, or the session has ended meanwhile), the response is held back, as an
+// error.
 func TrackCookies(options Options) func(*http.Response) error {
 	options = options.filled()
 	return func(response *http.Response) error {
@@ -75,20 +81,29 @@ func logOut(request *http.Request) error {
 		if err == nil && (verdict.State == Active || verdict.State == Grace) {
 			err = judged.table.End(key, Logout, Now)
 		}
-		if err != nil && !errors.Is(err, ErrSessionEnded) {
+		if err != nil && !isOver(err) {
 			return err
 		}
 	}
-	if !judged.isAlive() {
+	return judged.logOut()
+}
+
+func (j *judgement) logOut() error {
+	if !j.isAlive() {
 		return nil
 	}
-	if err := judged.end(Logout); !errors.Is(err, ErrSessionEnded) {
+	if err := j.end(Logout); !isOver(err) {
 		return err
 	}
 	return nil
 }
 
-func (o Options) track(response *http.Response, id, subject string, isLoggedOut bool) error {
+// Whether there is no session any more to do anything to.
+func isOver(err error) bool {
+	return errors.Is(err, ErrSessionEnded) || errors.Is(err, ErrUnknownSession)
+}
+
+func (o Options) track(response *http.Response, id, subject string, isCleared bool) error {
 	judged := judgementOf(response.Request.Context())
 	start := Start{Policy: o.Policy, Binding: judged.binding}
 	key, err := o.Table.Key(id)
@@ -103,17 +118,10 @@ func (o Options) track(response *http.Response, id, subject string, isLoggedOut 
 			return err
 		}
 	}
-	if (judged.verdict.Passes || judged.stepsUp) && !isLoggedOut {
-		old := judged.keyNow()
-		isItsOwn, err := o.isOf(old, start.Subject)
-		if err != nil {
-			return err
-		}
-		switch {
-		case isItsOwn && (key == old || key == judged.key):
-			return nil
-		case isItsOwn:
-			_, err = o.Table.Rotate(old, key, o.Overlap, Now)
+	// From whom the cookie was kept, the application has not renewed it.
+	isKnown := judged.verdict.Passes || judged.stepsUp
+	if isKnown && !(isCleared && judged.hasEndedIt()) {
+		if isIts, err := o.renew(judged, key, start.Subject); isIts || err != nil {
 			return err
 		}
 	}
@@ -131,13 +139,52 @@ func (o Options) track(response *http.Response, id, subject string, isLoggedOut 
 		return &Error{Op: "track cookies", Status: ErrKeyTaken, Message: "the id is the one that the client came with, " +
 			"and is no session of whom it was issued to: an application must issue a new one"}
 	}
-	if judged.isAlive() && !isLoggedOut {
-		if err := judged.end(Logout); err != nil && !errors.Is(err, ErrSessionEnded) {
-			return err
-		}
+	if err := judged.logOut(); err != nil {
+		return err
 	}
 	_, err = o.Table.Start(key, start, Now)
 	return err
+}
+
+// Gives the session that the application knows of its new id, and says whether the id is that session's: if not,
+// another one may begin with it.
+func (o Options) renew(judged *judgement, key Key, subject Subject) (isIts bool, err error) {
+	old, verdict, err := judged.now()
+	if err != nil {
+		return false, err
+	}
+	if verdict.isOver() {
+		return false, o.refuseEnded(judged, old, subject)
+	}
+	if isIts, err = o.isOf(old, subject); !isIts || err != nil {
+		return false, err
+	}
+	if key == old || key == judged.key {
+		return true, nil
+	}
+	_, err = o.Table.Rotate(old, key, o.Overlap, Now)
+	return true, err
+}
+
+// Nothing brings an ended session back. One of another subject may begin beside it.
+func (o Options) refuseEnded(judged *judgement, key Key, subject Subject) error {
+	isAnothers := subject != 0 && judged.hasEndedIt()
+	if subject != 0 && !isAnothers {
+		// It is in no list of its subject any more. So few requests see the end of their session that all may be looked
+		// through for it.
+		err := o.Table.Sessions(Now, func(session Session) bool {
+			isAnothers = session.Key == key && session.Subject != subject
+			return session.Key != key
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if isAnothers {
+		return nil
+	}
+	return &Error{Op: "track cookies", Status: ErrSessionEnded, Message: "the session has ended while the application was " +
+		"at the request, and the id was not issued to anybody else"}
 }
 
 // Whether a session is the subject's, or nothing is said of one.
