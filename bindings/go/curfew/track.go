@@ -14,7 +14,7 @@ import (
 //     [Options.Begins] does not say otherwise. Whose it is the application may say in [Options.SubjectHeader].
 //   - A new one where there is a session is its new id, unless the header names another subject than the session has:
 //     then somebody has logged in, that session ends, and one of that subject begins.
-//   - A cookie that is cleared (empty, or over by Max-Age or Expires) ends the session, also in its grace. If the same
+//   - A cookie that is cleared (empty, or over by Max-Age or Expires as clients read them) ends the session, also in its grace. If the same
 //     response sets a new one with the same Domain and Path, another session may begin with it.
 //   - A session that has ended while the application was at the request gets no new id, and none begins in its place,
 //     also if its cookie is cleared: the application did not know of the end. It is a login only if the header names
@@ -50,14 +50,14 @@ func TrackCookies(options Options) func(*http.Response) error {
 // The id that a response sets, and whether it takes one away.
 func (o Options) issued(response *http.Response) (id string, isCleared bool) {
 	var place string
+	now := time.Now()
 	cleared := map[string]bool{}
 	for _, cookie := range response.Cookies() {
-		isOver := cookie.MaxAge < 0 || cookie.MaxAge == 0 && !cookie.Expires.IsZero() && !cookie.Expires.After(time.Now())
 		// Clients have a cookie for each.
 		its := strings.ToLower(strings.TrimPrefix(cookie.Domain, ".")) + " " + cookie.Path
 		switch {
 		case cookie.Name != o.Cookie:
-		case cookie.Value == "" || isOver:
+		case clears(cookie, now):
 			cleared[its] = true
 		default:
 			id, place = cookie.Value, its

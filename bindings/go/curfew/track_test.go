@@ -128,7 +128,9 @@ func TestWhatASessionIsBoundToIsWhatTheClientHasShown(t *testing.T) {
 func TestWhatTakesACookieAwayEndsTheSession(t *testing.T) {
 	for _, clears := range []string{
 		"", `""; Max-Age=0`, "deleted; Max-Age=0", "deleted; expires=Thu, 01-Jan-1970 00:00:01 GMT; path=/",
-		`""; expires=Thu, 01 Jan 1970 00:00:00 GMT`, "x; Max-Age=-1",
+		`""; expires=Thu, 01 Jan 1970 00:00:00 GMT`, "x; Max-Age=-1", "deleted; Expires=Thu, 1 Jan 1970 00:00:00 GMT",
+		"deleted; Expires=Thu, 01-Jan-70 00:00:01 GMT", "deleted; Expires=Thursday, 01-Jan-70 00:00:01 GMT",
+		"deleted; Expires=Thu Jan  1 00:00:01 1970", "deleted; Expires=Thu, 01 Jan 1970 00:00:00",
 	} {
 		s := track(t, nil)
 		s.want(200, "/login?set=A", "")
