@@ -23,7 +23,10 @@ type Snapshotted struct {
 //
 // It is for tables whose time is [Now]: to one that was used with ticks of another clock it answers [ErrClocks].
 func (t *Table) Snapshot(path string) (Snapshotted, error) {
-	name := C.CString(path)
+	name, err := textOf("snapshot", path, ErrInvalidArgument)
+	if err != nil {
+		return Snapshotted{}, err
+	}
 	defer C.free(unsafe.Pointer(name))
 	why, written := C.curfew_error_init(), C.curfew_snapshotted_init()
 	status := C.curfew_snapshot(t.handle, name, &why, &written)
@@ -63,7 +66,10 @@ type Restored struct {
 // A snapshot is looked at as a whole before anything of it is used: [ErrNotASnapshot], [ErrSnapshotVersion],
 // [ErrSnapshotTruncated], [ErrSnapshotDamaged]. Sessions that were ended after it was taken are alive in it.
 func Restore(snapshot, path string, options RestoreOptions) (*Table, Restored, error) {
-	region := C.CString(path)
+	region, err := textOf("restore", path, ErrInvalidArgument)
+	if err != nil {
+		return nil, Restored{}, err
+	}
 	defer C.free(unsafe.Pointer(region))
 	return restore(snapshot, options, func(from *C.char, options *C.curfew_restore_options, why *C.curfew_error,
 		restored *C.curfew_restored, table *C.curfew_table) C.curfew_status {
@@ -85,7 +91,10 @@ func restore(snapshot string, options RestoreOptions, how func(*C.char, *C.curfe
 	if err != nil {
 		return nil, Restored{}, &Error{Op: "restore", Status: ErrInvalidArgument, Message: "the downtime is negative"}
 	}
-	from := C.CString(snapshot)
+	from, err := textOf("restore", snapshot, ErrInvalidArgument)
+	if err != nil {
+		return nil, Restored{}, err
+	}
 	defer C.free(unsafe.Pointer(from))
 	choices := C.curfew_restore_options_init()
 	choices.capacity = C.uint64_t(options.Capacity)

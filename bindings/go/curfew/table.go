@@ -96,7 +96,9 @@ static inline answered next_due(curfew_table table) {
 import "C"
 
 import (
+	"fmt"
 	"io"
+	"strings"
 	"sync"
 	"time"
 	"unsafe"
@@ -121,7 +123,10 @@ func NewPrivate(config Config) (*Table, error) {
 
 // Create creates a region file that other processes of this user can open.
 func Create(path string, config Config) (*Table, error) {
-	name := C.CString(path)
+	name, err := textOf("create", path, ErrInvalidArgument)
+	if err != nil {
+		return nil, err
+	}
 	defer C.free(unsafe.Pointer(name))
 	return open("create", config, func(config *C.curfew_config, why *C.curfew_error, table *C.curfew_table) C.curfew_status {
 		return C.curfew_create(name, config, why, table)
@@ -130,7 +135,10 @@ func Create(path string, config Config) (*Table, error) {
 
 // Open opens a region file.
 func Open(path string) (*Table, error) {
-	name := C.CString(path)
+	name, err := textOf("open", path, ErrInvalidArgument)
+	if err != nil {
+		return nil, err
+	}
 	defer C.free(unsafe.Pointer(name))
 	return open("open", Config{}, func(_ *C.curfew_config, why *C.curfew_error, table *C.curfew_table) C.curfew_status {
 		return C.curfew_open(name, why, table)
@@ -139,7 +147,10 @@ func Open(path string) (*Table, error) {
 
 // OpenOrCreate opens a region file, or creates it if there is none.
 func OpenOrCreate(path string, config Config) (*Table, error) {
-	name := C.CString(path)
+	name, err := textOf("open", path, ErrInvalidArgument)
+	if err != nil {
+		return nil, err
+	}
 	defer C.free(unsafe.Pointer(name))
 	return open("open", config, func(config *C.curfew_config, why *C.curfew_error, table *C.curfew_table) C.curfew_status {
 		return C.curfew_open_or_create(name, config, why, table)
@@ -221,11 +232,20 @@ func bytesOf(text string) (*C.uint8_t, C.size_t) {
 	return (*C.uint8_t)(unsafe.Pointer(&bytes[0])), C.size_t(len(bytes))
 }
 
+// A text as C has it, to be freed. One with a NUL, which would end it, is refused.
+func textOf(op, text string, status Status) (*C.char, error) {
+	if strings.IndexByte(text, 0) >= 0 {
+		return nil, &Error{Op: op, Status: status, Message: fmt.Sprintf("%q has a NUL", text)}
+	}
+	return C.CString(text), nil
+}
+
 func keyOf(key C.curfew_key) Key { return *(*Key)(unsafe.Pointer(&key)) }
 
 func (k Key) c() C.curfew_key { return *(*C.curfew_key)(unsafe.Pointer(&k)) }
 
-// SetPolicy adds a policy, or changes the one of this name for all sessions that live under it, at once.
+// SetPolicy adds a policy, or changes the one of this name for all sessions that live under it, at once. A name has 1 to
+// 31 bytes of UTF-8, and no NUL ([ErrBadName]).
 func (t *Table) SetPolicy(name string, policy Policy, now Tick) (PolicyID, error) {
 	from, err := policy.c()
 	if err != nil {
@@ -235,7 +255,10 @@ func (t *Table) SetPolicy(name string, policy Policy, now Tick) (PolicyID, error
 	if err != nil {
 		return 0, err
 	}
-	text := C.CString(name)
+	text, err := textOf("set policy", name, ErrBadName)
+	if err != nil {
+		return 0, err
+	}
 	defer C.free(unsafe.Pointer(text))
 	var number C.uint32_t
 	why := C.curfew_error_init()
@@ -245,7 +268,10 @@ func (t *Table) SetPolicy(name string, policy Policy, now Tick) (PolicyID, error
 
 // FindPolicy gives the policy of this name.
 func (t *Table) FindPolicy(name string) (PolicyID, error) {
-	text := C.CString(name)
+	text, err := textOf("find policy", name, ErrBadName)
+	if err != nil {
+		return 0, err
+	}
 	defer C.free(unsafe.Pointer(text))
 	var number C.uint32_t
 	status := C.curfew_find_policy(t.handle, text, &number)
