@@ -180,21 +180,26 @@ func Handler(next http.Handler, options Options) http.Handler {
 			open.endCut(options.Denied)
 			return
 		}
-		ctx := context.WithValue(r.Context(), contextKey{}, &judged)
-		r = r.WithContext(ctx)
+		its := r.WithContext(context.WithValue(r.Context(), contextKey{}, &judged))
 		switch {
 		case judged.verdict.Passes:
-			next.ServeHTTP(w, r)
+			serve(next, w, its, r)
 		case isPublic:
-			judged.stepsUp = judged.verdict.State == Grace && options.StepUp != nil && options.StepUp(r)
+			judged.stepsUp = judged.verdict.State == Grace && options.StepUp != nil && options.StepUp(its)
 			if !judged.stepsUp && (judged.verdict.State != Unknown || options.Begins == nil) {
-				options.forget(r)
+				options.forget(its)
 			}
-			next.ServeHTTP(w, r)
+			serve(next, w, its, r)
 		default:
-			options.Denied.ServeHTTP(w, r)
+			serve(options.Denied, w, its, r)
 		}
 	})
+}
+
+// Hands on a copy of a request. The server removes the files of a form from the request that it knows.
+func serve(next http.Handler, w http.ResponseWriter, its, original *http.Request) {
+	defer func() { original.MultipartForm = its.MultipartForm }()
+	next.ServeHTTP(w, its)
 }
 
 func (o Options) filled() Options {

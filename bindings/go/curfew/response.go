@@ -39,7 +39,7 @@ func (r *response) serve(next http.Handler, judged judgement) {
 	}
 	r.watcher.add(&r.stream)
 	defer r.returned()
-	next.ServeHTTP(r.wrapped(), request)
+	serve(next, r.wrapped(), request, r.request)
 }
 
 // Ends a response that was cut while the handler was at it, so that the client does not take it for a whole one.
@@ -51,6 +51,9 @@ func (r *response) endCut(denied http.Handler) {
 	isSending := r.body != nil && !r.body.isWhole.Load() && r.request.ProtoMajor == 1
 	if r.wroteHeader {
 		if r.isRefused || isSending {
+			if form := r.request.MultipartForm; form != nil { // after a panic the server does not
+				_ = form.RemoveAll()
+			}
 			panic(http.ErrAbortHandler)
 		}
 		return
@@ -68,7 +71,8 @@ func (r *response) endCut(denied http.Handler) {
 	}
 	judged := r.judgement
 	judged.verdict = r.cutBy
-	denied.ServeHTTP(r.to, r.request.WithContext(context.WithValue(r.request.Context(), contextKey{}, &judged)))
+	its := r.request.WithContext(context.WithValue(r.request.Context(), contextKey{}, &judged))
+	serve(denied, r.to, its, r.request)
 }
 
 func (r *response) refuse() error {
