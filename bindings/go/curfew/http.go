@@ -148,8 +148,9 @@ func (j *judgement) now() (Key, Verdict, error) {
 //
 // What goes on for longer is cut when its session ends: the request's context is cancelled, reads of its body and
 // writes of its response fail with [ErrSessionEnded], and a connection that was taken over (http.Hijacker), such as a
-// WebSocket's, is closed, also behind an httputil.ReverseProxy. If nothing was answered by then, Denied answers. Each
-// cut is an [EventCut]. A request that ends its own session, by [EndSession] or [TrackCookies], is not cut.
+// WebSocket's, is closed, also behind an httputil.ReverseProxy. If nothing was answered by then, Denied answers, with
+// the headers that were set in front of this handler and none of next's. Each cut is an [EventCut]. A request that ends
+// its own session, by [EndSession] or [TrackCookies], is not cut.
 //
 // A handler that hangs in a read or a write, because its client does nothing, is freed too: by itself from Go 1.20 on;
 // with earlier ones see [ConnContext].

@@ -16,7 +16,8 @@ import (
 type response struct {
 	stream
 	judgement
-	body        *body // nil if there is none
+	body        *body       // nil if there is none
+	before      http.Header // what was set in front of the handler
 	wroteHeader bool
 	isRefused   bool // something was to be written after the cut
 }
@@ -36,6 +37,9 @@ func (r *response) serve(next http.Handler, judged judgement) {
 		r.touched = time.Since(began)
 		r.body = &body{ReadCloser: r.request.Body, stream: &r.stream}
 		request.Body = r.body
+	}
+	if header := r.to.Header(); len(header) > 0 {
+		r.before = header.Clone()
 	}
 	r.watcher.add(&r.stream)
 	defer r.returned()
@@ -65,6 +69,9 @@ func (r *response) endCut(denied http.Handler) {
 	header := r.to.Header()
 	for name := range header {
 		delete(header, name)
+	}
+	for name, values := range r.before {
+		header[name] = values
 	}
 	if isSending {
 		header.Set("Connection", "close")

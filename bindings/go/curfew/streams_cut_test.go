@@ -9,6 +9,7 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"os"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -100,6 +101,42 @@ func TestARequestThatWasNotAnsweredYetIsDenied(t *testing.T) {
 		}
 		<-upstreamEnded
 	})
+}
+
+func TestADenialKeepsTheHeadersThatWereSetInFront(t *testing.T) {
+	inside := make(chan bool, 1)
+	g := guard(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Length", "1000")
+		w.Header().Add("Vary", "Accept")
+		w.Header()["Access-Control-Allow-Origin"][0] = "https://elsewhere.example"
+		w.Header().Del("Strict-Transport-Security")
+		inside <- true
+		<-r.Context().Done()
+	}), setting{})
+	key := g.login("secret")
+	go func() {
+		<-inside
+		_ = g.table.End(key, curfew.Revoked, curfew.Now)
+	}()
+	want := http.Header{
+		"Strict-Transport-Security":   {"max-age=1"},
+		"Access-Control-Allow-Origin": {"https://app.example"},
+		"Vary":                        {"Origin"},
+	}
+	w := httptest.NewRecorder()
+	for name, values := range want {
+		w.Header()[name] = append([]string(nil), values...)
+	}
+	g.handler.ServeHTTP(w, g.request("GET", "/", "secret", nil))
+	got := w.Result()
+	if got.StatusCode != 401 || got.Header.Get("Content-Length") != "" {
+		t.Fatal(got.Status, got.Header)
+	}
+	for name, values := range want {
+		if !reflect.DeepEqual(got.Header[name], values) {
+			t.Errorf("%s: %q", name, got.Header[name])
+		}
+	}
 }
 
 func TestAnUploadCountsAsActivityAndIsBrokenOffWhenItsSessionEnds(t *testing.T) {
