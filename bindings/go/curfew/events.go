@@ -60,6 +60,9 @@ const (
 // Run keeps a table in order until the context is done: it sleeps until something is due, advances, and calls on,
 // if that is not nil, with every event from its beginning on, also those that other processes cause. It returns
 // the context's error, or the table's.
+//
+// Once the context is done, on is not called any more. The events that are left stay in the table: an [Events] whose
+// Cursor is one more than the Number of the last that on was called with goes on from there.
 func (t *Table) Run(ctx context.Context, on func(Event)) error {
 	reader, err := t.NewEvents()
 	if err != nil {
@@ -86,6 +89,9 @@ func (t *Table) Run(ctx context.Context, on func(Event)) error {
 				break
 			}
 			for _, event := range events {
+				if err := ctx.Err(); err != nil {
+					return err
+				}
 				if on != nil {
 					on(event)
 				}

@@ -493,3 +493,41 @@ func TestRunReportsEndsAsTheyComeAndStopsWithItsContext(t *testing.T) {
 		}
 	}
 }
+
+func TestRunStopsBetweenTwoEventsAndTheOthersAreStillThere(t *testing.T) {
+	const sessions, wanted = 500, 100 // more than one page, and not whole ones
+	table, _ := newTable(t, sessions)
+	brief := must[curfew.PolicyID](t)(table.SetPolicy("brief", curfew.Policy{Idle: time.Millisecond}, t0))
+	for nth := 0; nth < sessions; nth++ {
+		started(t, table, curfew.Start{Policy: brief}, fmt.Sprint(nth))
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	seen := map[curfew.Key]bool{}
+	var last uint64
+	// It is Run itself that finds them all over.
+	err := table.Run(ctx, func(event curfew.Event) {
+		seen[event.Key], last = true, event.Number
+		if len(seen) == wanted {
+			cancel()
+		}
+	})
+	if !errors.Is(err, context.Canceled) || len(seen) != wanted {
+		t.Fatal(err, len(seen))
+	}
+	reader := must[*curfew.Events](t)(table.Events())
+	reader.Cursor = last + 1
+	for count := 1; count > 0; {
+		events := must[[]curfew.Event](t)(reader.Read())
+		for _, event := range events {
+			if seen[event.Key] {
+				t.Fatal("twice: ", event)
+			}
+			seen[event.Key] = true
+		}
+		count = len(events)
+	}
+	if len(seen) != sessions || reader.Missed != 0 {
+		t.Fatal(len(seen), reader.Missed)
+	}
+}
