@@ -146,24 +146,40 @@ func (o Options) track(response *http.Response, id, subject string, isCleared bo
 	return err
 }
 
+// How often a session may get a new key, by others, while one response is at it.
+const tries = 16
+
 // Gives the session that the application knows of its new id, and says whether the id is that session's: if not,
-// another one may begin with it.
+// another one may begin with it. Of the responses to requests at the same time each may do so, in whichever process.
 func (o Options) renew(judged *judgement, key Key, subject Subject) (isIts bool, err error) {
 	old, verdict, err := judged.now()
-	if err != nil {
-		return false, err
+	for nth := 0; nth < tries && err == nil; nth++ {
+		if verdict.isOver() {
+			return false, o.refuseEnded(judged, old, subject)
+		}
+		if isIts, err = o.isOf(old, subject); err != nil {
+			return false, err
+		}
+		if isIts && (key == old || key == judged.key) {
+			return true, nil
+		}
+		var moved error
+		if isIts {
+			_, moved = o.Table.Rotate(old, key, o.Overlap, Now)
+			if !errors.Is(moved, ErrRotatedAlready) && !isOver(moved) {
+				return true, moved
+			}
+		}
+		// It is the subject's or not as of a time at which it had this key, and lived.
+		before := old
+		if old, verdict, err = judged.now(); err == nil && old == before && !verdict.isOver() {
+			return isIts, moved
+		}
 	}
-	if verdict.isOver() {
-		return false, o.refuseEnded(judged, old, subject)
+	if err == nil {
+		err = &Error{Op: "track cookies", Status: ErrRotatedAlready}
 	}
-	if isIts, err = o.isOf(old, subject); !isIts || err != nil {
-		return false, err
-	}
-	if key == old || key == judged.key {
-		return true, nil
-	}
-	_, err = o.Table.Rotate(old, key, o.Overlap, Now)
-	return true, err
+	return false, err
 }
 
 // Nothing brings an ended session back. One of another subject may begin beside it.
