@@ -122,8 +122,8 @@ func (j *judgement) end(cause Cause) (err error) {
 	if j.stream != nil {
 		err = j.stream.endItself(cause)
 	} else {
-		key, _, _ := j.now() // what is wrong is said by what uses the key
-		err = j.table.End(key, cause, Now)
+		watch := j.table.Watch(j.key, j.binding)
+		err = watch.end(cause)
 	}
 	if err == nil {
 		atomic.StoreUint32(&j.ended, 1)

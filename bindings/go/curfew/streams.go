@@ -277,8 +277,7 @@ func (s *stream) closed() {
 func (s *stream) endItself(cause Cause) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	_, _ = s.watch.Peek(Now) // for its key
-	err := s.watch.table.End(s.watch.Key(), cause, Now)
+	err := s.watch.end(cause)
 	s.endsItself = s.endsItself || err == nil && s.conn == nil
 	return err
 }

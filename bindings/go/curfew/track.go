@@ -77,9 +77,10 @@ func logOut(request *http.Request) error {
 	judged := judgementOf(request.Context())
 	// A cookie that somebody has planted beside the user's own does not keep him from it.
 	for _, key := range judged.several {
-		verdict, err := judged.table.Peek(key, judged.binding, Now)
+		watch := judged.table.Watch(key, judged.binding)
+		verdict, err := watch.Peek(Now)
 		if err == nil && (verdict.State == Active || verdict.State == Grace) {
-			err = judged.table.End(key, Logout, Now)
+			err = watch.end(Logout)
 		}
 		if err != nil && !isOver(err) {
 			return err
@@ -145,9 +146,6 @@ func (o Options) track(response *http.Response, id, subject string, isCleared bo
 	_, err = o.Table.Start(key, start, Now)
 	return err
 }
-
-// How often a session may get a new key, by others, while one response is at it.
-const tries = 16
 
 // Gives the session that the application knows of its new id, and says whether the id is that session's: if not,
 // another one may begin with it. Of the responses to requests at the same time each may do so, in whichever process.

@@ -68,3 +68,39 @@ func TestResponsesAtOnceMayAllRenewTheID(t *testing.T) {
 		}
 	}
 }
+
+func TestALogoutAmongResponsesThatRenewTheIDEndsTheSession(t *testing.T) {
+	const requests, rounds = 4, 500
+	table, staff := newTable(t, 2*requests*rounds)
+	options := curfew.Options{Table: table, Policy: staff, Overlap: 1} // an id that is replaced has ended at once
+	track := curfew.TrackCookies(options)
+	for round := 0; round < rounds; round++ {
+		var arrived, done sync.WaitGroup
+		arrived.Add(requests)
+		old := must[curfew.Key](t)(table.Key(fmt.Sprint("old-", round)))
+		must[int](t)(table.Start(old, curfew.Start{Policy: staff}, curfew.Now))
+		for nth := 0; nth < requests; nth++ {
+			nth := nth
+			handler := curfew.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				arrived.Done()
+				arrived.Wait()
+				if nth > 0 {
+					_ = track(responseTo(r, "", fmt.Sprint("sid=new-", round, "-", nth)))
+				} else if err := track(responseTo(r, "", "sid=")); err != nil {
+					t.Error(err)
+				}
+			}), options)
+			request := httptest.NewRequest("GET", "/", nil)
+			request.Header.Set("Cookie", fmt.Sprint("sid=old-", round))
+			done.Add(1)
+			go func() {
+				defer done.Done()
+				handler.ServeHTTP(httptest.NewRecorder(), request)
+			}()
+		}
+		done.Wait()
+		if stats := must[curfew.Stats](t)(table.Stats()); stats.Live != 0 || stats.Started != uint64(round+1) {
+			t.Fatalf("round %d: %+v", round, stats)
+		}
+	}
+}

@@ -69,6 +69,24 @@ func (w *Watch) ask(op string, now Tick, counts C.int) (Verdict, error) {
 	return verdictOf(&answer.verdict), nil
 }
 
+// How often a session may get a new key, by others, while it is given one or ended.
+const tries = 16
+
+// Ends the session, under whatever key it has by then.
+func (w *Watch) end(cause Cause) error {
+	_, _ = w.Peek(Now) // for its key
+	for nth := 1; ; nth++ {
+		err := w.table.End(w.key, cause, Now)
+		if nth == tries || !isOver(err) {
+			return err
+		}
+		// An old key that does not answer any more has ended as well.
+		if verdict, failed := w.Peek(Now); failed != nil || verdict.isOver() {
+			return err
+		}
+	}
+}
+
 // Cut reports that what was open of the session, which has ended for this cause, was cut off after so many bytes were
 // sent to the client: one [EventCut] for those who read events. It changes nothing else.
 func (w *Watch) Cut(cause Cause, bytes uint64, now Tick) error {
