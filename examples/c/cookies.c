@@ -279,8 +279,10 @@ curfew_status take_cookies(const struct place *place, struct session *session, s
   if (change == ANEW && is_clients(place, session, id)) change = SET;
   if (session->is_live && change != SET) {
     status = end(place, session);
-    if (status == CURFEW_SESSION_ENDED || status == CURFEW_UNKNOWN_SESSION) status = CURFEW_OK;
-    if (status != CURFEW_OK || change == CLEARED) return status;
+    /* One that had ended before is as the application wants it; but no other one takes its place. */
+    bool had_ended = status == CURFEW_SESSION_ENDED || status == CURFEW_UNKNOWN_SESSION;
+    if (change == CLEARED) return had_ended ? CURFEW_OK : status;
+    if (status != CURFEW_OK) return status;
   }
   status = read_subject(place, headers, &subject);
   return status == CURFEW_OK ? take_id(place, session, id, subject, has_failed) : status;

@@ -7,6 +7,7 @@ package websockets.
 """
 
 import asyncio
+import concurrent.futures
 import http.client
 import http.server
 import os
@@ -14,6 +15,7 @@ import re
 import secrets
 import select
 import shlex
+import signal
 import socket
 import subprocess
 import sys
@@ -41,6 +43,7 @@ class Application(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     seen = []
     sockets_ended = 0
+    gates = {}
 
     def log_message(self, *_):
         pass
@@ -66,6 +69,7 @@ class Application(http.server.BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def do_GET(self):
+        self.is_answered = False
         Application.seen.append(self)
         body = self.body()
         if "?" in self.path:
@@ -127,6 +131,8 @@ class Application(http.server.BaseHTTPRequestHandler):
     def as_told(self, told):
         """Answers what the query of the request says."""
         time.sleep(float(told.get("after", ["0"])[0]))
+        for gate in told.get("gate", []):
+            Application.gates[gate].wait(LONG)
         if "early" in told:
             self.early(told["early"])
         status = int(told.get("status", ["200"])[0])
@@ -145,6 +151,7 @@ class Application(http.server.BaseHTTPRequestHandler):
             self.send_header("Content-Length", "4")
             self.end_headers()
             self.wfile.write(b"told")
+        self.is_answered = True
 
     def early(self, cookies):
         """A head before the response's own, with much that has no place there."""
@@ -223,13 +230,17 @@ class Case(unittest.TestCase):
         cls.start_proxy()
 
     @classmethod
-    def start_proxy(cls):
+    def run_proxy(cls):
         upstream = "127.0.0.1:%d" % cls.application.server_address[1]
-        cls.proxy = subprocess.Popen(
+        proxy = subprocess.Popen(
             [*PROXY, "--region", cls.region, "--upstream", upstream, "--idle", str(cls.idle), "--capacity", "2000"],
             stdout=subprocess.PIPE, text=True)
-        line = cls.proxy.stdout.readline()
-        cls.port = int(re.fullmatch(r"listening on 127\.0\.0\.1:(\d+)\n", line)[1])
+        line = proxy.stdout.readline()
+        return proxy, int(re.fullmatch(r"listening on 127\.0\.0\.1:(\d+)\n", line)[1])
+
+    @classmethod
+    def start_proxy(cls):
+        cls.proxy, cls.port = cls.run_proxy()
         cls.descriptors = cls.open_descriptors() + SPARE
 
     @classmethod
@@ -237,10 +248,11 @@ class Case(unittest.TestCase):
         return len(os.listdir(f"/proc/{cls.proxy.pid}/fd"))
 
     @classmethod
-    def stop_proxy(cls):
-        cls.proxy.terminate()
-        status = cls.proxy.wait(LONG)
-        cls.proxy.stdout.close()
+    def stop_proxy(cls, proxy=None):
+        proxy = proxy or cls.proxy
+        proxy.terminate()
+        status = proxy.wait(LONG)
+        proxy.stdout.close()
         assert status == 0, f"the proxy, or what checks it, ended with {status}"
 
     @classmethod
@@ -250,8 +262,8 @@ class Case(unittest.TestCase):
         cls.addClassCleanup(cls.application.shutdown)
         cls.stop_proxy()
 
-    def connect(self):
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=LONG)
+    def connect(self, port=None):
+        connection = http.client.HTTPConnection("127.0.0.1", port or self.port, timeout=LONG)
         self.addCleanup(connection.close)
         return connection
 
@@ -263,15 +275,25 @@ class Case(unittest.TestCase):
         return response
 
     def login(self, who="alice", connection=None):
-        response = self.request(connection or self.connect(), "POST", "/login", who.encode())
+        mine = connection or self.connect()
+        response = self.request(mine, "POST", "/login", who.encode())
+        if not connection:
+            mine.close()
         self.assertEqual(response.status, 200)
         self.assertIsNone(response.headers["Curfew-Subject"])
         return re.search("sid=([0-9a-f]+)", response.headers["Set-Cookie"])[1]
 
-    def told(self, path, *cookies, sid=None, **more):
+    def told(self, path, *cookies, sid=None, port=None, **more):
         """The answer when the application is told to set these cookies."""
         query = urllib.parse.urlencode([("set", cookie) for cookie in cookies] + list(more.items()))
-        return self.request(self.connect(), "GET", f"{path}?{query}", sid=sid)
+        connection = self.connect(port)
+        response = self.request(connection, "GET", f"{path}?{query}", sid=sid)
+        connection.close()
+        return response
+
+    def held(self, *proxies):
+        """Requests whose responses the proxies find all at once."""
+        return Held(self, proxies or (self.proxy,))
 
     def judged(self, sid):
         """What comes of a request with this id."""
@@ -296,7 +318,46 @@ class Case(unittest.TestCase):
         limit = time.monotonic() + LONG
         while not what():
             self.assertLess(time.monotonic(), limit)
-            time.sleep(0.01)
+            time.sleep(0.001)
+
+
+class Held:
+    """Proxies that are stopped while the application answers, in the order of the requests."""
+
+    def __init__(self, case, proxies):
+        self.case, self.proxies, self.gates, self.seen = case, proxies, [], len(Application.seen)
+
+    def told(self, *arguments, **more):
+        """The request is on its way; gives what gives its answer."""
+        gate, answer = secrets.token_hex(8), concurrent.futures.Future()
+        Application.gates[gate] = threading.Event()
+        self.gates.append(gate)
+
+        def ask():
+            try:
+                answer.set_result(self.case.told(*arguments, **more, gate=gate))
+            except Exception as error:
+                answer.set_exception(error)
+
+        threading.Thread(target=ask, daemon=True).start()
+        return lambda: answer.result(LONG)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.case.until(lambda: len(Application.seen) == self.seen + len(self.gates))
+        requests = {re.search("gate=(.*)", request.path)[1]: request for request in Application.seen[self.seen:]}
+        for proxy in self.proxies:
+            proxy.send_signal(signal.SIGSTOP)
+        try:
+            for gate in self.gates:
+                Application.gates[gate].set()
+                self.case.until(lambda: requests[gate].is_answered)
+                del Application.gates[gate]
+        finally:
+            for proxy in self.proxies:
+                proxy.send_signal(signal.SIGCONT)
 
 
 class Requests(Case):
@@ -578,6 +639,17 @@ class Cookies(Case):
             nick, new = self.login("nick"), secrets.token_hex(16)
             self.assertEqual(self.told("/", "sid=; Max-Age=0" + path, f"sid={new}" + path, sid=nick).status, 200)
             self.assertEqual((self.judged(nick), self.judged(new)), (b"no session: logout\n", b"hello"))
+
+    def test_what_has_ended_a_moment_ago_is_not_begun_anew(self):
+        # The proxy finds both responses at once, that of the logout first.
+        for more in ({"subject": "rita"}, {}):
+            rita, new = self.login("rita"), secrets.token_hex(16)
+            with self.held() as held:
+                out = held.told("/", "sid=", sid=rita)
+                anew = held.told("/", "sid=; Max-Age=0", f"sid={new}", sid=rita, **more)
+            self.assertEqual((out().status, anew().status), (200, 503))
+            self.assertEqual(self.judged(new), b"no session: unknown\n")
+            self.assertEqual(self.tool("end-subject", "rita").returncode, 1)
 
     def test_a_cookie_of_another_domain_is_another(self):
         olga, new = self.login("olga"), secrets.token_hex(16)
