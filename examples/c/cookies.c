@@ -7,7 +7,10 @@
 #include <strings.h>
 #include <time.h>
 
-enum { OVERLAP_MS = 5000 }; /* how long an id that was replaced still answers, for requests that are on their way */
+enum {
+  OVERLAP_MS = 5000, /* how long an id that was replaced still answers, for requests that are on their way */
+  TRIES = 16,        /* how often others may replace one while this does */
+};
 
 bool next_part(struct text *header, struct text *part) {
   if (header->length == 0) return false;
@@ -241,23 +244,44 @@ static bool is_clients(const struct place *place, const struct session *session,
          is_same(&key, &session->id);
 }
 
+/* Gives a live session its new id, if it is this subject's. Another process may do so at the same time: then it is asked
+ * again whose it is, and which key it has. */
+static curfew_status renew(const struct place *place, struct session *session, const curfew_key *key,
+                           curfew_subject subject, bool *is_its) {
+  curfew_watch *watch = &session->watch;
+  for (int i = 0; i < TRIES; i++) {
+    curfew_key before = watch->key;
+    curfew_verdict verdict = curfew_verdict_init();
+    curfew_status status = CURFEW_OK;
+    *is_its = subject == 0 || is_of(place, &before, subject);
+    if (*is_its) {
+      if (is_same(key, &session->id) || is_same(key, &before)) return CURFEW_OK; /* not a new one */
+      status = curfew_rotate(place->table, &before, key, OVERLAP_MS, place->now, NULL);
+      session->is_new = status == CURFEW_OK;
+      if (session->is_new) *watch = curfew_watch_init(*key, 0);
+      if (status != CURFEW_ROTATED_ALREADY) return status;
+    }
+    curfew_status asked = curfew_peek_watched(place->table, watch, place->now, &verdict);
+    if (asked != CURFEW_OK) return asked;
+    if (is_same(&watch->key, &before)) return status;
+  }
+  return CURFEW_ROTATED_ALREADY;
+}
+
 /* The application has issued an id: a session goes on under it, unless it is somebody else's. */
 static curfew_status take_id(const struct place *place, struct session *session, struct text id, curfew_subject subject,
                              bool has_failed) {
   curfew_key key;
   curfew_status status = curfew_derive_key(place->table, (const uint8_t *)id.at, id.length, &key);
   if (status != CURFEW_OK) return status;
-  bool is_its = is_clients(place, session, id);
-  if (session->is_live && (subject == 0 || is_of(place, &session->watch.key, subject))) {
-    if (is_its || is_same(&key, &session->watch.key)) return CURFEW_OK; /* not a new one */
-    status = curfew_rotate(place->table, &session->watch.key, &key, OVERLAP_MS, place->now, NULL);
-  } else {
-    /* If somebody ended it a moment ago, no other one takes its place. */
-    if (session->is_live) status = end(place, session);
-    if (status != CURFEW_OK || has_failed) return status;
-    /* Whoever gave the client its id may know it. */
-    status = is_its ? CURFEW_KEY_TAKEN : begin(place, &key, subject);
-  }
+  bool is_its = false;
+  if (session->is_live) status = renew(place, session, &key, subject, &is_its);
+  if (status != CURFEW_OK || is_its) return status;
+  /* If somebody ended it a moment ago, no other one takes its place. */
+  if (session->is_live) status = end(place, session);
+  if (status != CURFEW_OK || has_failed) return status;
+  /* Whoever gave the client its id may know it. */
+  status = is_clients(place, session, id) ? CURFEW_KEY_TAKEN : begin(place, &key, subject);
   if (status != CURFEW_OK) return status;
   session->watch = curfew_watch_init(key, 0);
   session->is_live = session->is_new = true;

@@ -732,6 +732,19 @@ class Cookies(Case):
 
 
 class OtherProcess(Case):
+    def test_two_proxies_may_give_a_session_a_new_id_at_once(self):
+        other, port = self.run_proxy()
+        self.addCleanup(self.stop_proxy, other)
+        for _ in range(400):  # looking through them takes its time
+            self.login("sybil")
+        for nth in range(40):
+            sids = [self.login("sybil") for _ in range(6)]
+            with self.held(self.proxy, other) as held:
+                answers = [held.told("/", f"sid={secrets.token_hex(16)}", sid=sid, port=to, subject="sybil")
+                           for sid in sids for to in (self.port, port)]
+            self.assertEqual([answer().status for answer in answers], [200] * len(answers), f"round {nth}")
+        self.assertEqual(self.tool("end-subject", "sybil").stdout, "640\n")
+
     def test_the_tool_sees_and_ends_what_the_proxy_started(self):
         mallory, alice = self.login("mallory"), self.login("alice")
         listed = self.tool("list")
