@@ -9,10 +9,11 @@
  * A session begins when the application issues its id, that is, when a response sets the cookie; whose
  * it is the application may say in the header Curfew-Subject, which is not passed on. It goes on under
  * a new id when the application replaces the cookie, and ends when the application clears it, or says
- * that the new id is somebody else's. Interim responses (103 Early Hints) are passed on without what they
- * set. All requests but those for /login need a session that may go on; others are answered 401 and do not
- * reach the application. A request for /login that has no such session is passed on without the cookie, so
- * that the application revives none that has ended.
+ * that the new id is somebody else's. None begins in place of one that ended while the application was at
+ * the request. Interim responses (103 Early Hints) are passed on without what they set. All requests but
+ * those for /login need a session that may go on; others are answered 401 and do not reach the
+ * application. A request for /login that has no such session is passed on without the cookie, so that the
+ * application revives none that has ended.
  *
  * A connection whose session ends, by whatever means and in whichever process, is closed then, also in
  * the middle of a download or a WebSocket: each has a curfew_watch, and the loop sleeps no longer than

@@ -14,13 +14,13 @@ import (
 //     [Options.Begins] does not say otherwise. Whose it is the application may say in [Options.SubjectHeader].
 //   - A new one where there is a session is its new id, unless the header names another subject than the session has:
 //     then somebody has logged in, that session ends, and one of that subject begins.
-//   - A cookie that is cleared (empty, or over by Max-Age or Expires as clients read them) ends the session, also in its grace. If the same
-//     response sets a new one with the same Domain and Path, another session may begin with it.
-//   - A session that has ended while the application was at the request gets no new id, and none begins in its place,
-//     also if its cookie is cleared: the application did not know of the end. It is a login only if the header names
-//     another subject than the session had; whoever logs in as the same one does so by the next request, which comes to
-//     the application without the cookie ([Options.IsPublic]). What the request itself has ended by [EndSession] is not
-//     meant: one of a subject that is named, or in place of a cookie that is cleared, begins.
+//   - A cookie that is cleared (empty, or over by Max-Age or Expires as clients read them) ends the session, also in its
+//     grace. If the same response sets a new one with the same Domain and Path, another session may begin with it.
+//   - If something else has ended the session while the application was at the request, none begins in its place, not
+//     even with a cookie that was cleared first: the application may have renewed what it took for live. It is a login
+//     only where the header names another subject than the session had. The same one may log in by the next request,
+//     with which the application does not get the cookie ([Options.IsPublic]). Where a handler has ended the session by
+//     [EndSession], for the request itself, another may begin if a subject is named, or the cookie cleared first.
 //   - With an answer to [Options.StepUp] a session may get a new id or end, and none begins: that would be without the
 //     proof.
 //
@@ -184,8 +184,8 @@ func (o Options) renew(judged *judgement, key Key, subject Subject) (isIts bool,
 func (o Options) refuseEnded(judged *judgement, key Key, subject Subject) error {
 	isAnothers := subject != 0 && judged.hasEndedIt()
 	if subject != 0 && !isAnothers {
-		// It is in no list of its subject any more. So few requests see the end of their session that all may be looked
-		// through for it.
+		// It is in no list of its subject any more. Few requests see the end of their session, so all may be looked through
+		// for it, at some 50 ns each.
 		err := o.Table.Sessions(Now, func(session Session) bool {
 			isAnothers = session.Key == key && session.Subject != subject
 			return session.Key != key
@@ -197,8 +197,8 @@ func (o Options) refuseEnded(judged *judgement, key Key, subject Subject) error 
 	if isAnothers {
 		return nil
 	}
-	return &Error{Op: "track cookies", Status: ErrSessionEnded, Message: "the session has ended while the application was " +
-		"at the request, and the id was not issued to anybody else"}
+	return &Error{Op: "track cookies", Status: ErrSessionEnded, Message: "the session has ended while the application " +
+		"was at the request, and the id was not issued to anybody else"}
 }
 
 // Whether a session is the subject's, or nothing is said of one.
