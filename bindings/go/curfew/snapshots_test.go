@@ -165,7 +165,11 @@ func TestASnapshotThatCannotBeTakenIsTold(t *testing.T) {
 		t.Fatal(err)
 	}
 	var whole *curfew.Error
-	if _, err := table.Snapshot(directory); !errors.Is(err, curfew.ErrSystem) || !errors.As(err, &whole) || whole.Errno == 0 {
+	long := filepath.Join(directory, strings.Repeat("long", 100))
+	if _, err := table.Snapshot(long); !errors.Is(err, curfew.ErrSystem) || !errors.As(err, &whole) || whole.Errno == 0 {
+		t.Fatal(err)
+	}
+	if _, err := table.Snapshot(directory); !errors.Is(err, fs.ErrExist) {
 		t.Fatal(err)
 	}
 	for now := t0; now < t0.Add(4*time.Hour); now = now.Add(10 * time.Minute) {
