@@ -647,7 +647,11 @@ class Cookies(Case):
             with self.held() as held:
                 out = held.told("/", "sid=", sid=rita)
                 anew = held.told("/", "sid=; Max-Age=0", f"sid={new}", sid=rita, **more)
-            self.assertEqual((out().status, anew().status), (200, 503))
+            self.assertEqual(out().status, 200)
+            try:
+                self.assertEqual(anew().status, 503)
+            except http.client.RemoteDisconnected:
+                pass  # It was late, and was cut with its session.
             self.assertEqual(self.judged(new), b"no session: unknown\n")
             self.assertEqual(self.tool("end-subject", "rita").returncode, 1)
 
