@@ -96,8 +96,8 @@ pub fn log(bytes: &[u8], options: &Options, flow: Flow) -> Result<(String, Vec<(
 
 /// What one line of the common or combined format says; `key` is ip, ident, user or ip+ua.
 #[must_use]
-pub fn clf(line: &[u8], key: &str, virtual_host: bool) -> Option<Said> {
-    input::probe::clf(line, key, virtual_host, Said::of)
+pub fn clf(line: &[u8], key: &str) -> Option<Said> {
+    input::probe::clf(line, key, Said::of)
 }
 
 /// A time of any known kind.

@@ -81,12 +81,16 @@ fn is_nobody(key: &[u8]) -> bool {
     ["", "-", "\"\""].iter().any(|nobody| nobody.as_bytes() == key)
 }
 
-/// `host ident user [time] "`, as a pattern that is tried from every place.
+/// `host ident user [time] "`, as a pattern that is tried from every place; the host may be a list.
 static PATTERN: LazyLock<Regex> = LazyLock::new(|| {
-    let word = r"[^\s\x1c-\x1f]+";
-    Regex::new(&format!(r#"^({word}) ({word}) (.+?) \[([^\]]+)\] "((?s:.*))$"#)).unwrap()
+    let (word, end) = (r"[^\s\x1c-\x1f]+", r"[^\s\x1c-\x1f]*[^\s\x1c-\x1f,]");
+    Regex::new(&format!(r#"^((?:[^\s\x1c-\x1f]*, )*{end}) ({word}) (.+?) \[([^\]]+)\] "((?s:.*))$"#)).unwrap()
 });
-static HOST: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"^[^\s\x1c-\x1f]+ ").unwrap());
+static SYSLOG: LazyLock<Regex> = LazyLock::new(|| {
+    let months = "(?i:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)";
+    let (bsd, tag) = (format!("{months} [ 0-9][0-9] [0-9]{{2}}:[0-9]{{2}}:[0-9]{{2}} "), "(?:[^ ]*: |[^ ]* [^ ]*: )");
+    Regex::new(&format!(r"^(?:<[0-9]{{1,3}}>)?(?:{bsd}{tag}|([^ ]{{10}}T[^ ]{{8,}}) {tag}?)[\t\f\r ]*")).unwrap()
+});
 static STAMP: LazyLock<Regex> = LazyLock::new(|| {
     let months = "jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec";
     let (two, space) = ("([0-9]{1,2})", r"[\t-\r\x1c-\x20]+");
@@ -110,8 +114,46 @@ fn stamp(text: &str) -> Option<i64> {
         return None;
     }
     let east = (hours * 60 + minutes) * 60 * if found.get(9).is_some_and(|sign| sign.as_str() == "-") { -1 } else { 1 };
-    let utc = date.to_datetime(time).to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp().as_second();
+    let utc = date.to_datetime(time).duration_since(jiff::civil::date(1970, 1, 1).at(0, 0, 0, 0)).as_secs();
     Some((utc - east) * 1000)
+}
+
+/// The first address, or the first entry, of a list; and whether it is one, and has a port.
+fn address(list: &str) -> (&str, bool, bool) {
+    let port = |text: &str| text.parse::<std::net::SocketAddr>().is_ok();
+    let is = |text: &&str| text.parse::<std::net::IpAddr>().is_ok() || port(text);
+    let mut entries = list.split(',').map(|entry| entry.trim_matches(['\t', '\n', '\x0c', '\r', ' ']));
+    let first = entries.clone().find(is).or(entries.next()).expect("a first one");
+    (first, is(&first), port(first))
+}
+
+/// Host, ident, user, time and the rest of a line that begins with its host, or with a virtual host.
+fn told(text: &str, may_be_virtual: bool) -> Option<[&str; 5]> {
+    let (_, [whole, ident, user, time, rest]) = PATTERN.captures(text)?.extract();
+    let (host, is_address, has_port) = address(whole);
+    let is_list = whole.contains(',');
+    let words: Vec<&str> = user.split(' ').collect();
+    let read = Some([host, ident, user, time, rest]);
+    if words.len() == 1 {
+        return read;
+    }
+    let (is_address, has_port) = (is_address || is_list, has_port && !is_list);
+    let leads = |word: &str| word.ends_with(',') || address(word).1;
+    let hides = words[..words.len().saturating_sub(2)].iter().any(|word| leads(word));
+    let inner = || if may_be_virtual { told(text.split_once(' ')?.1, false) } else { None };
+    if ident == "-" {
+        read.filter(|_| is_address || !hides)
+    } else if leads(ident) {
+        let is_server = !is_address || has_port && !(address(ident).2 && !ident.contains(','));
+        if is_server { inner() } else { None }
+    } else if words[0] == "-" {
+        if is_address && !has_port {
+            return (words.len() == 2).then(|| [host, "-", words[1], time, rest]);
+        }
+        inner()
+    } else {
+        read.filter(|_| is_address || !(hides || words[..words.len() - 1].contains(&"-")))
+    }
 }
 
 fn common(line: &[u8]) {
@@ -120,36 +162,37 @@ fn common(line: &[u8]) {
         line = shorter;
     }
     let text = String::from_utf8_lossy(line);
-    for virtual_host in [false, true] {
-        let from = if virtual_host { HOST.find(&text).map(|host| host.end()) } else { Some(0) };
-        let found = from.and_then(|from| PATTERN.captures(&text[from..]));
-        let time = found.as_ref().and_then(|found| stamp(&found[4]));
-        for key in ["ip", "ident", "user", "ip+ua"] {
-            let expected = match (&found, time) {
-                (Some(found), Some(time_ms)) => {
-                    let first = &found[match key {
-                        "ident" => 2,
-                        "user" => 3,
-                        _ => 1,
-                    }];
-                    let agent = AGENT.captures(&found[5]);
-                    let agent = agent.as_ref().map_or("-", |found| found.get(3).expect("three of them").as_str());
-                    match key {
-                        _ if is_nobody(first.as_bytes()) => Said::NoKey,
-                        "ip+ua" => Said::Event { time_ms, key: format!("{first}\t{agent}").into() },
-                        _ => Said::Event { time_ms, key: first.into() },
-                    }
+    let prefix = SYSLOG.captures(&text).filter(|found| match found.get(1) {
+        Some(stamp) => probe::time(stamp.as_str().as_bytes()).is_some(),
+        None => true,
+    });
+    let found = told(prefix.map_or(&text, |found| &text[found[0].len()..]), true);
+    let time = found.and_then(|found| stamp(found[3]));
+    for key in ["ip", "ident", "user", "ip+ua"] {
+        let expected = match (&found, time) {
+            (Some(found), Some(time_ms)) => {
+                let first = match key {
+                    "ident" => found[1],
+                    "user" => found[2],
+                    _ => found[0],
+                };
+                let agent = AGENT.captures(found[4]);
+                let agent = agent.as_ref().map_or("-", |found| found.get(3).expect("three of them").as_str());
+                match key {
+                    _ if is_nobody(first.as_bytes()) => Said::NoKey,
+                    "ip+ua" => Said::Event { time_ms, key: format!("{first}\t{agent}").into() },
+                    _ => Said::Event { time_ms, key: first.into() },
                 }
-                _ => Said::Unparsed,
-            };
-            let said = match probe::clf(line, key, virtual_host).expect("a key that there is") {
-                Said::Event { time_ms, key } => {
-                    Said::Event { time_ms, key: String::from_utf8_lossy(&key).into_owned().into() }
-                }
-                other => other,
-            };
-            assert_eq!(said, expected, "{key} of {text:?}, virtual host: {virtual_host}");
-        }
+            }
+            _ => Said::Unparsed,
+        };
+        let said = match probe::clf(line, key).expect("a key that there is") {
+            Said::Event { time_ms, key } => {
+                Said::Event { time_ms, key: String::from_utf8_lossy(&key).into_owned().into() }
+            }
+            other => other,
+        };
+        assert_eq!(said, expected, "{key} of {text:?}");
     }
 }
 

@@ -96,15 +96,22 @@ impl Look<'_> {
 
     fn clf(&self) -> Result<Plan, InputError> {
         let shapes: Vec<_> = self.lines.iter().filter_map(|line| clf::shape(line)).collect();
-        let most = |count: usize| count * 2 > shapes.len();
-        let virtual_host = most(shapes.iter().filter(|shape| shape.virtual_host).count());
-        let combined = most(shapes.iter().filter(|shape| shape.combined).count());
-        let kind = match combined {
+        let count = |has: fn(&clf::Shape) -> bool| shapes.iter().filter(|shape| has(shape)).count();
+        let kind = match count(|shape| shape.combined) {
             _ if shapes.is_empty() => "clf",
-            true => "combined",
-            false => "common",
+            combined if combined * 2 > shapes.len() => "combined",
+            _ => "common",
         };
-        let format = format!("{kind}{}", if virtual_host { " with virtual host" } else { "" });
+        // Told line by line; what only some lines have is no part of the format's name.
+        let extras = [
+            (" with virtual host", count(|shape| shape.virtual_host)),
+            (" behind a syslog prefix", count(|shape| shape.syslog)),
+        ];
+        let in_all = |extra: &&(&str, usize)| extra.1 > 0 && extra.1 == shapes.len();
+        let format = extras.iter().filter(in_all).fold(kind.to_string(), |format, extra| format + extra.0);
+        let in_some = extras.iter().filter(|extra| extra.1 > 0 && !in_all(extra));
+        let notes: Vec<_> = in_some.map(|(what, count)| format!("{count} of them{what}")).collect();
+        let note = (!notes.is_empty()).then(|| notes.join(", "));
         self.unused("--time", self.options.time.is_some(), &format)?;
         self.unused("--columns", self.options.columns.is_some(), &format)?;
         let typed = self.options.key.as_deref().unwrap_or("ip");
@@ -118,8 +125,8 @@ impl Look<'_> {
                 return Err(InputError::KeyUnavailable { key: other.into(), format, available });
             }
         };
-        let parser = Parser::Clf(Clf::new(key, virtual_host));
-        Ok(Plan { parser, format, note: None, key: typed.into(), fields: None, known: Names(Vec::new()) })
+        let parser = Parser::Clf(Clf::new(key));
+        Ok(Plan { parser, format, note, key: typed.into(), fields: None, known: Names(Vec::new()) })
     }
 
     /// The lines that are JSON objects.

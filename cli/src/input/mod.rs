@@ -3,10 +3,12 @@
 //! A line that the format cannot read is `Unparsed`; one whose key is missing, or what logs write for nobody, is
 //! `NoKey`; blank lines are passed over. Nothing here knows of sessions.
 
+mod address;
 mod clf;
 mod columns;
 mod detect;
 mod error;
+mod head;
 mod json;
 mod lines;
 mod names;

@@ -4,7 +4,7 @@ use super::clf::{Clf, Key};
 use super::{LineParser, What, time};
 
 /// What a common or combined line says, read on its own.
-pub(crate) fn clf<R>(line: &[u8], key: &str, virtual_host: bool, take: impl FnOnce(What<'_>) -> R) -> Option<R> {
+pub(crate) fn clf<R>(line: &[u8], key: &str, take: impl FnOnce(What<'_>) -> R) -> Option<R> {
     let key = match key {
         "ip" => Key::Ip,
         "ident" => Key::Ident,
@@ -12,7 +12,7 @@ pub(crate) fn clf<R>(line: &[u8], key: &str, virtual_host: bool, take: impl FnOn
         "ip+ua" => Key::IpAgent,
         _ => return None,
     };
-    Some(take(Clf::new(key, virtual_host).line(line)))
+    Some(take(Clf::new(key).line(line)))
 }
 
 pub(crate) fn guess(text: &[u8]) -> Option<i64> {

@@ -263,6 +263,32 @@ fn a_virtual_host_is_told_by_the_first_lines() {
 }
 
 #[test]
+fn files_with_and_without_a_virtual_host_are_one_log() {
+    let folder = Folder::new();
+    let plain: String = (0..5).map(|i| clf_line("10.0.0.1", i)).collect();
+    let hosted: String = (0..4).map(|i| format!("example.org:443 {}", clf_line("10.0.0.1", i))).collect();
+    let (first, second, both) =
+        (folder.write("a", &plain), folder.write("b", &hosted), folder.write("c", hosted.clone() + &plain));
+    for files in [&[&*first, &*second][..], &[&*second, &*first], &[&*both]] {
+        let lines = read(&options(files)).unwrap();
+        assert!(lines.len() == 9 && lines.iter().all(|line| line.contains(" 10.0.0.1@")), "{lines:?}");
+    }
+    let input = Input::open(&options(&[&both])).unwrap();
+    assert_eq!(input.format_note(), Some("format common: 9 of the first 9 lines read so; 4 of them with virtual host"));
+}
+
+#[test]
+fn a_syslog_prefix_is_said_and_an_unknown_one_makes_lines_unparsed() {
+    let folder = Folder::new();
+    let text: String = (0..5).map(|i| format!("May 12 08:00:0{i} web1 nginx: {}", clf_line("10.0.0.1", i))).collect();
+    let path = folder.write("log", &text);
+    assert_eq!(Input::open(&options(&[&path])).unwrap().format_name(), "common behind a syslog prefix");
+    assert_eq!(read(&options(&[&path])).unwrap()[4], "0:5 10.0.0.1@4000");
+    let path = folder.write("log", format!("{}web-1 | {}", clf_line("10.0.0.1", 1), clf_line("10.0.0.1", 2)));
+    assert_eq!(read(&options(&[&path])).unwrap(), ["0:1 10.0.0.1@1000", "0:2 unparsed"]);
+}
+
+#[test]
 fn each_csv_file_has_its_own_header() {
     let folder = Folder::new();
     let first = folder.write("a.csv", "time,ip\n1,a\n");

@@ -197,7 +197,7 @@ fn digits(rest: &mut &[u8]) -> Option<i64> {
     Some(value)
 }
 
-fn month(name: &[u8]) -> Option<i64> {
+pub(crate) fn month(name: &[u8]) -> Option<i64> {
     let names = b"janfebmaraprmayjunjulaugsepoctnovdec";
     (1..=12).zip(names.chunks(3)).find(|(_, known)| known.eq_ignore_ascii_case(name)).map(|(number, _)| number)
 }

@@ -47,7 +47,7 @@ const SAMPLES: &[(&str, &str, Expected)] = &[
     ("ezproxy.upmc.ezpaarse.log", "user", Ok(("common", 1, 0, 0))),
     ("haproxy_http.crowdsec.log", "ip", Err("was not recognised")),
     ("iis_csv.webreadr.log", "ip", Err("was not recognised")),
-    ("nginx_combined.crowdsec.log", "user", Ok(("combined", 4, 2, 3))),
+    ("nginx_combined.crowdsec.log", "user", Ok(("combined", 1, 2, 6))),
     ("nginx_combined.erddap.log", "ip", Ok(("combined", 50, 0, 0))),
     ("nginx_proxy_manager.crowdsec.log", "ip", Err("was not recognised")),
     ("squid_native.webreadr.log", "ip", Err("was not recognised")),
