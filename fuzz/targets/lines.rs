@@ -174,6 +174,10 @@ fn common(line: &[u8]) {
                 let first = match key {
                     "ident" => found[1],
                     "user" => found[2],
+                    _ if address(found[0]).2 => {
+                        let (host, _) = found[0].rsplit_once(':').expect("a port");
+                        host.trim_start_matches('[').trim_end_matches(']')
+                    }
                     _ => found[0],
                 };
                 let agent = AGENT.captures(found[4]);

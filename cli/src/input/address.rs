@@ -1,5 +1,6 @@
 //! Addresses of clients, as logs write them.
 
+use memchr::{memchr, memrchr};
 use std::net::{IpAddr, SocketAddr};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -21,6 +22,19 @@ pub(crate) fn kind(text: &[u8]) -> Kind {
     }
 }
 
+/// `1.2.3.4:80` and `[::1]:80` without the port; anything else as it is.
+#[inline]
+pub(crate) fn without_port(text: &[u8]) -> &[u8] {
+    if memchr(b':', text).is_some() { cut(text) } else { text }
+}
+
+#[inline(never)]
+fn cut(text: &[u8]) -> &[u8] {
+    let Some(colon) = memrchr(b':', text).filter(|_| kind(text) == Kind::WithPort) else { return text };
+    let address = &text[..colon];
+    address.strip_prefix(b"[").and_then(|inside| inside.strip_suffix(b"]")).unwrap_or(address)
+}
+
 /// The first address of a list with commas, each with or without white space behind it; or, with none in it,
 /// the first entry.
 pub(crate) fn first_of(list: &[u8]) -> &[u8] {
@@ -31,6 +45,26 @@ pub(crate) fn first_of(list: &[u8]) -> &[u8] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_port_is_taken_off_an_address_and_off_nothing_else() {
+        for (text, expected) in [
+            ("1.2.3.4:80", "1.2.3.4"),
+            ("[::1]:80", "::1"),
+            ("[2001:db8::1]:40000", "2001:db8::1"),
+            ("1.2.3.4", "1.2.3.4"),
+            ("::1", "::1"),
+            ("2001:db8::1:80", "2001:db8::1:80"),
+            ("example.org:80", "example.org:80"),
+            ("1.2.3.4:", "1.2.3.4:"),
+            ("1.2.3.4:99999", "1.2.3.4:99999"),
+            ("[::1]", "[::1]"),
+            (":", ":"),
+            ("", ""),
+        ] {
+            assert_eq!(without_port(text.as_bytes()), expected.as_bytes(), "{text}");
+        }
+    }
 
     #[test]
     fn the_first_address_speaks_for_a_list() {

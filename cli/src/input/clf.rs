@@ -1,5 +1,6 @@
 //! The common log format, the combined one, and both with fields behind; what may stand before is told in `head`.
 
+use super::address::without_port;
 use super::head::head;
 use super::time::Clock;
 use super::{LineParser, What, is_nobody};
@@ -31,12 +32,12 @@ impl LineParser for Clf {
         let Some(head) = head(line) else { return What::Unparsed };
         let Some(time_ms) = self.clock.read(head.time) else { return What::Unparsed };
         let key = match self.key {
-            Key::Ip => head.host,
+            Key::Ip => without_port(head.host),
             Key::Ident => head.ident,
             Key::User => head.user,
             Key::IpAgent if is_nobody(head.host) => head.host,
             Key::IpAgent => {
-                super::join(&mut self.joined, head.host, agent(head.rest).unwrap_or(b"-"));
+                super::join(&mut self.joined, without_port(head.host), agent(head.rest).unwrap_or(b"-"));
                 &self.joined
             }
         };
@@ -111,6 +112,16 @@ mod tests {
             let expected = if ["a [b", "x [y] \""].contains(&user) { None } else { Some(user.to_string()) };
             assert_eq!(key(Key::User, &line(user)), expected, "{user}");
         }
+    }
+
+    #[test]
+    fn a_connection_s_port_is_no_part_of_the_address() {
+        for (host, address) in [("10.0.0.1:40000", "10.0.0.1"), ("[::1]:80", "::1"), ("::1", "::1"), ("h:80", "h:80")] {
+            let line = LINE.replace("10.0.0.1", host);
+            assert_eq!(key(Key::Ip, &line).unwrap(), address);
+            assert_eq!(key(Key::IpAgent, &line).unwrap(), format!("{address}\tcurl/8"));
+        }
+        assert_eq!(key(Key::User, &LINE.replace("ann", "10.0.0.1:40000")).unwrap(), "10.0.0.1:40000");
     }
 
     #[test]

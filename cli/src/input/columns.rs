@@ -2,9 +2,10 @@
 //!
 //! csv knows quotes, which may hold line breaks; tsv does not.
 
+use super::address::without_port;
 use super::error::{InputError, Names};
 use super::quoting::{unquote, without_returns};
-use super::{LineParser, What, is_nobody, time};
+use super::{LineParser, What, is_nobody, names, time};
 use memchr::{memchr, memchr_iter};
 
 pub(crate) struct Columns {
@@ -13,6 +14,8 @@ pub(crate) struct Columns {
     pub(crate) fields: Fields<String>,
     /// Where they are.
     places: Fields<usize>,
+    /// The key is an address, which may have a port behind it.
+    is_address: bool,
     text: Vec<u8>,
     ends: Vec<usize>,
     joined: Vec<u8>,
@@ -32,7 +35,9 @@ pub(crate) struct Fields<T> {
 impl Columns {
     pub(crate) fn new(delimiter: u8, fields: Fields<String>) -> Columns {
         let places = Fields { time: 0, key: 0, agent: None };
-        Columns { delimiter, fields, places, text: Vec::new(), ends: Vec::new(), joined: Vec::new(), zoneless: false }
+        let is_address = names::is_address(&fields.key);
+        let (text, ends, joined) = (Vec::new(), Vec::new(), Vec::new());
+        Columns { delimiter, fields, places, is_address, text, ends, joined, zoneless: false }
     }
 
     /// Whether quotes mean anything.
@@ -88,6 +93,7 @@ impl Columns {
         let [Some(time), Some(key), agent_text] = fields else { return What::Unparsed };
         let Some(time_ms) = time::guess(time) else { return What::Unparsed };
         self.zoneless |= time::lacks_zone(time);
+        let key = if self.is_address { without_port(key) } else { key };
         match agent {
             _ if is_nobody(key) => What::NoKey,
             None => What::Event { time_ms, key },

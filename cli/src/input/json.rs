@@ -1,5 +1,6 @@
 //! One JSON object a line. Only the fields that are asked for are kept; the rest is checked and forgotten.
 
+use super::address::without_port;
 use super::{LineParser, What, is_nobody, names, time};
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use std::io::Write;
@@ -40,7 +41,7 @@ impl Json {
                 // A dotted name may be one field's name, or lead into an object.
                 tree.plant([path.as_str()].into_iter(), with_port.len());
                 tree.plant(path.split('.'), with_port.len());
-                with_port.push(names::WITH_PORT.contains(&path.as_str()));
+                with_port.push(names::is_address(path));
             }
             from..with_port.len()
         };
@@ -107,17 +108,6 @@ impl LineParser for Json {
             }
         }
         What::Event { time_ms, key: &self.joined }
-    }
-}
-
-/// `1.2.3.4:80` and `[::1]:80` without the port.
-fn without_port(text: &[u8]) -> &[u8] {
-    match str::from_utf8(text).ok().filter(|text| text.parse::<std::net::SocketAddr>().is_ok()) {
-        Some(text) => {
-            let address = text.rsplit_once(':').map_or(text, |(address, _)| address);
-            address.trim_start_matches('[').trim_end_matches(']').as_bytes()
-        }
-        None => text,
     }
 }
 
@@ -369,16 +359,6 @@ mod tests {
         assert_eq!(key("k", r#"{"ts":1,"\u006b":"\u00e9\n"}"#).unwrap(), "é\n");
         let line = b"{\"ts\":1,\"k\":\"a\xff\",\"\xfe\":\"\xfd\"}";
         assert!(matches!(json("ts", &["k"]).line(line), What::Event { key, .. } if key == "a\u{fffd}".as_bytes()));
-    }
-
-    #[test]
-    fn a_port_is_taken_off_an_address_known_to_have_one() {
-        for (address, expected) in
-            [("1.2.3.4:80", "1.2.3.4"), ("[::1]:80", "::1"), ("1.2.3.4", "1.2.3.4"), ("::1", "::1")]
-        {
-            let line = format!(r#"{{"ts":1,"ClientAddr":"{address}"}}"#);
-            assert_eq!(key("ClientAddr", &line).unwrap(), expected);
-        }
     }
 
     #[test]

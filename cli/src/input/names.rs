@@ -80,8 +80,11 @@ pub(crate) const AGENT: &[&str] = &[
     "cs(User-Agent)",
 ];
 
-/// Fields of the usual names that hold a port behind the address.
-pub(crate) const WITH_PORT: &[&str] = &["request.remote_addr", "ClientAddr", "downstream_remote_address"];
+/// Whether a field of this name holds an address, which may have a port behind it.
+pub(crate) fn is_address(field: &str) -> bool {
+    let presets = PRESETS.iter().flat_map(|preset| preset.ip);
+    IP.iter().chain(presets).any(|name| name.eq_ignore_ascii_case(field.trim()))
+}
 
 /// What a program's JSON log is known by, and where it keeps what.
 pub(crate) struct Preset {

@@ -338,6 +338,26 @@ fn keys_go_by_usual_names() {
 }
 
 #[test]
+fn a_port_behind_an_address_makes_nobody_another_person() {
+    let key = |text: &str, key: &str| read_text(text, |options| options.key = Some(key.into())).unwrap();
+    let address = "203.0.113.1:40000";
+    for text in [
+        format!("time,remote_addr,sid,ua\n1,{address},{address},curl\n"),
+        format!("time\tRemote_Addr\tsid\tua\n1\t{address}\t{address}\tcurl\n"),
+        format!("\n{{\"time\":1,\"remote_addr\":\"{address}\",\"sid\":\"{address}\",\"ua\":\"curl\"}}\n"),
+    ] {
+        assert_eq!(key(&text, "ip"), ["0:2 203.0.113.1@1000"], "{text}");
+        assert_eq!(key(&text, "ip+ua"), ["0:2 203.0.113.1\tcurl@1000"], "{text}");
+        // What is called so elsewhere is an address under its own name too.
+        let named = if text.contains("Remote") { "Remote_Addr" } else { "remote_addr" };
+        assert_eq!(key(&text, named), ["0:2 203.0.113.1@1000"], "{text}");
+        assert_eq!(key(&text, "sid"), ["0:2 203.0.113.1:40000@1000"], "{text}");
+    }
+    let traefik = r#"{"ClientAddr":"[2001:db8::1]:80","StartUTC":"1970-01-01T00:00:01Z"}"#;
+    assert_eq!(key(traefik, "ip"), ["0:1 2001:db8::1@1000"]);
+}
+
+#[test]
 fn caddy_and_traefik_are_known_by_their_fields() {
     let caddy =
         r#"{"ts":1.5,"request":{"remote_ip":"h","client_ip":"c","headers":{"User-Agent":["curl"]}},"user_id":""}"#;
