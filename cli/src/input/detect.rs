@@ -9,6 +9,7 @@ use super::names::{self, Preset};
 use super::quoting::without_returns;
 use super::{FormatChoice, Options, Parser, time};
 use crate::say;
+use hashbrown::HashSet;
 use serde_json::Value;
 
 /// How many lines are looked at.
@@ -139,10 +140,7 @@ impl Look<'_> {
     fn json(&self) -> Result<Plan, InputError> {
         self.unused("--columns", self.options.columns.is_some(), "json")?;
         let objects = self.objects();
-        let mut fields = Vec::new();
-        for object in &objects {
-            list_fields(object, "", &mut fields);
-        }
+        let fields = list_fields(&objects);
         let has = |name: &&str| fields.iter().any(|known| known == name);
         let is = |preset: &&Preset| preset.known_by.0.iter().any(has) && preset.known_by.1.iter().any(has);
         let preset = names::PRESETS.iter().find(is);
@@ -314,26 +312,48 @@ impl Look<'_> {
     }
 }
 
-/// Adds the dotted names of all that is no object. A name may hold dots itself; `dig` finds it all the same.
-fn list_fields(value: &Value, prefix: &str, fields: &mut Vec<String>) {
-    let Value::Object(map) = value else { return };
-    for (name, value) in map {
-        let path = format!("{prefix}{name}");
-        match value {
-            Value::Object(inner) if !inner.is_empty() => list_fields(value, &format!("{path}."), fields),
-            _ if fields.contains(&path) => {}
-            _ => fields.push(path),
+/// The dotted names of all that is no object, each once; of a list the first element counts.
+fn list_fields(objects: &[Value]) -> Vec<String> {
+    fn list(value: &Value, prefix: &str, fields: &mut Vec<String>, known: &mut HashSet<String>) {
+        let Value::Object(map) = value else { return };
+        for (name, value) in map {
+            let path = format!("{prefix}{name}");
+            match first(value) {
+                Value::Object(inner) if !inner.is_empty() => {
+                    list(first(value), &format!("{path}."), fields, known);
+                }
+                _ if known.contains(&path) => {}
+                _ => {
+                    known.insert(path.clone());
+                    fields.push(path);
+                }
+            }
         }
     }
+    let (mut fields, mut known) = (Vec::new(), HashSet::new());
+    objects.iter().for_each(|object| list(object, "", &mut fields, &mut known));
+    fields
 }
 
-/// The value at a dotted path.
-fn dig<'v>(object: &'v Value, path: &str) -> Option<&'v Value> {
-    object.get(path).or_else(|| path.split('.').try_fold(object, |value, name| value.get(name)))
+/// A list is what its first element is.
+fn first(mut value: &Value) -> &Value {
+    while let Value::Array(list) = value
+        && let Some(element) = list.first()
+    {
+        value = element;
+    }
+    value
+}
+
+/// The value at a dotted path, found as `json` finds it: any of the dots may be part of a name.
+fn dig<'v>(value: &'v Value, path: &str) -> Option<&'v Value> {
+    let object = first(value).as_object()?;
+    let within = |(at, _)| dig(object.get(&path[..at])?, &path[at + 1..]);
+    object.get(path).or_else(|| path.match_indices('.').find_map(within))
 }
 
 fn value_time(value: &Value) -> Option<i64> {
-    match value {
+    match first(value) {
         Value::String(text) => time::guess(text.as_bytes()),
         Value::Number(number) => number.as_i64().map_or_else(|| time::float(number.as_f64()?), time::integer),
         _ => None,

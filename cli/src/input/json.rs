@@ -1,11 +1,10 @@
 //! One JSON object a line. Only the fields that are asked for are kept; the rest is checked and forgotten.
 
 use super::address::without_port;
+use super::seek::{Search, Text, Value};
 use super::{LineParser, What, is_nobody, names, time};
-use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use std::io::Write;
 use std::ops::Range;
-use std::{fmt, str};
+use std::str;
 
 /// Where to look, in order, for each of the things a line is read for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -17,13 +16,13 @@ pub(crate) struct Paths {
 }
 
 pub(crate) struct Json {
-    tree: Node,
+    search: Search,
     time: Range<usize>,
     key: Range<usize>,
     agent: Range<usize>,
-    /// For each slot, whether a port is to be taken off.
-    with_port: Vec<bool>,
-    found: Found,
+    /// For each path, whether a port is to be taken off.
+    is_address: Vec<bool>,
+    clean: Vec<u8>,
     joined: Vec<u8>,
     /// Whether any line had the key's field, were it empty.
     pub(crate) key_seen: bool,
@@ -33,70 +32,55 @@ pub(crate) struct Json {
 
 impl Json {
     pub(crate) fn new(paths: &Paths) -> Json {
-        let mut tree = Node::default();
-        let mut with_port = Vec::new();
-        let mut plant = |list: &[String]| {
-            let from = with_port.len();
-            for path in list {
-                // A dotted name may be one field's name, or lead into an object.
-                tree.plant([path.as_str()].into_iter(), with_port.len());
-                tree.plant(path.split('.'), with_port.len());
-                with_port.push(names::is_address(path));
-            }
-            from..with_port.len()
+        let mut all: Vec<Box<str>> = Vec::new();
+        let mut add = |list: &[String]| {
+            let from = all.len();
+            all.extend(list.iter().map(|path| path.as_str().into()));
+            from..all.len()
         };
-        let (time, key, agent) = (plant(&paths.time), plant(&paths.key), plant(&paths.agent));
-        let found = Found { values: vec![Value::Missing; with_port.len()], text: Vec::new() };
-        let joined = Vec::new();
-        Json { tree, time, key, agent, with_port, found, joined, key_seen: false, zoneless: false }
+        let (time, key, agent) = (add(&paths.time), add(&paths.key), add(&paths.agent));
+        let is_address = all.iter().map(|path| names::is_address(path)).collect();
+        let search = Search::new(all);
+        let (clean, joined) = (Vec::new(), Vec::new());
+        Json { search, time, key, agent, is_address, clean, joined, key_seen: false, zoneless: false }
     }
 
     fn parse(&mut self, line: &[u8]) -> bool {
-        self.found.values.fill(Value::Missing);
-        self.found.text.clear();
-        let mut json = serde_json::Deserializer::from_slice(line);
-        json.deserialize_map(Seek { node: &self.tree, found: &mut self.found }).is_ok() && json.end().is_ok()
+        if self.search.line(Text { clean: line, exact: line }) {
+            return true;
+        }
+        if str::from_utf8(line).is_ok() {
+            return false;
+        }
+        // Strings with bytes that are not UTF-8 are common in logs, though not in JSON. Something else stands
+        // in for each of them while the line is taken apart.
+        self.clean.clear();
+        for chunk in line.utf8_chunks() {
+            self.clean.extend_from_slice(chunk.valid().as_bytes());
+            self.clean.extend(chunk.invalid().iter().map(|_| STAND_IN));
+        }
+        self.search.line(Text { clean: &self.clean, exact: line })
     }
 
     /// Appends the first of the fields that holds anything to `joined`.
     fn append(&mut self, slots: Range<usize>) -> bool {
-        for slot in slots {
-            let kept = match &self.found.values[slot] {
-                Value::Missing | Value::Empty => continue,
-                Value::Text(at) => {
-                    let text = &self.found.text[at.clone()];
-                    self.joined.extend_from_slice(if self.with_port[slot] { without_port(text) } else { text });
-                    Ok(())
-                }
-                Value::Int(value) => write!(self.joined, "{value}"),
-                Value::Big(value) => write!(self.joined, "{value}"),
-                Value::Float(value) => write!(self.joined, "{value}"),
-            };
-            return kept.is_ok();
-        }
-        false
+        let held = |slot: usize| self.search.held(slot).map(|text| (slot, text));
+        let Some((slot, text)) = slots.into_iter().find_map(held) else { return false };
+        self.joined.extend_from_slice(if self.is_address[slot] { without_port(text) } else { text });
+        true
     }
 }
 
 impl LineParser for Json {
     fn line<'a>(&'a mut self, line: &'a [u8]) -> What<'a> {
-        // Strings with bytes that are not UTF-8 are common in logs, though not in JSON.
-        if !self.parse(line) && (str::from_utf8(line).is_ok() || !self.parse(String::from_utf8_lossy(line).as_bytes()))
-        {
+        if !self.parse(line) {
             return What::Unparsed;
         }
-        self.key_seen |= self.found.values[self.key.clone()].iter().any(|value| *value != Value::Missing);
-        let time = self.found.values[self.time.clone()].iter().find_map(|value| match *value {
-            Value::Missing | Value::Empty => None,
-            Value::Text(Range { start, end }) => {
-                let text = &self.found.text[start..end];
-                time::guess(text).inspect(|_| self.zoneless |= time::lacks_zone(text))
-            }
-            Value::Int(value) => time::integer(value),
-            Value::Big(value) => i64::try_from(value).map_or_else(|_| time::float(value as f64), time::integer),
-            Value::Float(value) => time::float(value),
-        });
-        let Some(time_ms) = time else { return What::Unparsed };
+        self.key_seen |= self.search.values[self.key.clone()].iter().any(|value| *value != Value::Missing);
+        let read = |text| time::guess(text).map(|time_ms| (time_ms, time::lacks_zone(text)));
+        let time = self.time.clone().find_map(|slot| self.search.held(slot).and_then(read));
+        let Some((time_ms, zoneless)) = time else { return What::Unparsed };
+        self.zoneless |= zoneless;
         self.joined.clear();
         if !self.append(self.key.clone()) || is_nobody(&self.joined) {
             return What::NoKey;
@@ -111,154 +95,8 @@ impl LineParser for Json {
     }
 }
 
-/// The names that lead to the wanted fields, as a tree.
-#[derive(Default)]
-struct Node {
-    /// What the value is kept for. One field may be asked for twice, say as time and as key.
-    slots: Vec<usize>,
-    children: Vec<(Box<str>, Node)>,
-}
-
-impl Node {
-    fn plant<'p>(&mut self, mut path: impl Iterator<Item = &'p str>, slot: usize) {
-        let Some(name) = path.next() else {
-            self.slots.push(slot);
-            return;
-        };
-        let at = self.children.iter().position(|(known, _)| **known == *name).unwrap_or_else(|| {
-            self.children.push((name.into(), Node::default()));
-            self.children.len() - 1
-        });
-        self.children[at].1.plant(path, slot);
-    }
-}
-
-#[derive(Clone, PartialEq, Debug)]
-enum Value {
-    Missing,
-    /// There, but nothing that could be a key or a time.
-    Empty,
-    Text(Range<usize>),
-    Int(i64),
-    Big(u64),
-    Float(f64),
-}
-
-struct Found {
-    values: Vec<Value>,
-    text: Vec<u8>,
-}
-
-/// Walks one value, keeps what its node asks for.
-struct Seek<'n, 'f> {
-    node: &'n Node,
-    found: &'f mut Found,
-}
-
-impl Seek<'_, '_> {
-    fn keep(&mut self, value: Value) {
-        for &slot in &self.node.slots {
-            self.found.values[slot] = value.clone();
-        }
-    }
-
-    fn keep_text(&mut self, text: &[u8]) {
-        if !self.node.slots.is_empty() {
-            let from = self.found.text.len();
-            self.found.text.extend_from_slice(text);
-            self.keep(if text.is_empty() { Value::Empty } else { Value::Text(from..self.found.text.len()) });
-        }
-    }
-}
-
-impl<'de> DeserializeSeed<'de> for Seek<'_, '_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Seek<'_, '_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
-        self.keep(Value::Empty);
-        while let Some(child) = map.next_key_seed(Name(self.node))? {
-            match child {
-                Some(node) => map.next_value_seed(Seek { node, found: self.found })?,
-                None => drop(map.next_value::<IgnoredAny>()?),
-            }
-        }
-        Ok(())
-    }
-
-    /// Headers are arrays in some logs; the first element speaks for all.
-    fn visit_seq<A: SeqAccess<'de>>(mut self, mut elements: A) -> Result<(), A::Error> {
-        self.keep(Value::Empty);
-        elements.next_element_seed(Seek { node: self.node, found: self.found })?;
-        while elements.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(())
-    }
-
-    fn visit_str<E>(mut self, text: &str) -> Result<(), E> {
-        self.keep_text(text.as_bytes());
-        Ok(())
-    }
-
-    fn visit_bool<E>(mut self, value: bool) -> Result<(), E> {
-        self.keep_text(if value { b"true" } else { b"false" });
-        Ok(())
-    }
-
-    fn visit_unit<E>(mut self) -> Result<(), E> {
-        self.keep(Value::Empty);
-        Ok(())
-    }
-
-    fn visit_i64<E>(mut self, value: i64) -> Result<(), E> {
-        self.keep(Value::Int(value));
-        Ok(())
-    }
-
-    fn visit_u64<E>(mut self, value: u64) -> Result<(), E> {
-        self.keep(Value::Big(value));
-        Ok(())
-    }
-
-    fn visit_f64<E>(mut self, value: f64) -> Result<(), E> {
-        self.keep(Value::Float(value));
-        Ok(())
-    }
-}
-
-/// Reads an object's key and looks it up.
-struct Name<'n>(&'n Node);
-
-impl<'de, 'n> DeserializeSeed<'de> for Name<'n> {
-    type Value = Option<&'n Node>;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        deserializer.deserialize_str(self)
-    }
-}
-
-impl<'n> Visitor<'_> for Name<'n> {
-    type Value = Option<&'n Node>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a name")
-    }
-
-    fn visit_str<E>(self, name: &str) -> Result<Self::Value, E> {
-        Ok(self.0.children.iter().find(|(known, _)| **known == *name).map(|(_, node)| node))
-    }
-}
-
+/// May stand in a string of JSON, and in few names of fields.
+const STAND_IN: u8 = 0x7f;
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -295,6 +133,25 @@ mod tests {
     fn a_name_with_dots_may_be_one_field() {
         assert_eq!(key("a.b", r#"{"a.b":"x","ts":1}"#).unwrap(), "x");
         assert_eq!(key("a.b", r#"{"a":{"b":"x"},"ts":1}"#).unwrap(), "x");
+        let path = "kubernetes.labels.app.kubernetes.io/name";
+        for line in [
+            r#"{"kubernetes":{"labels":{"app.kubernetes.io/name":"x"}},"ts":1}"#,
+            r#"{"kubernetes.labels":{"app":{"kubernetes.io/name":"x"}},"ts":1}"#,
+            r#"{"kubernetes.labels.app.kubernetes":[{"io/name":["x","y"]},{"io/name":"z"}],"ts":1}"#,
+        ] {
+            assert_eq!(key(path, line).unwrap(), "x", "{line}");
+        }
+        for line in [r#"{"kubernetes":"labels","ts":1}"#, r#"{"kubernetes.labels.":{"app":"x"},"ts":1}"#] {
+            assert_eq!(key(path, line).unwrap(), "", "{line}");
+        }
+        assert_eq!(key(&"a.".repeat(1000), r#"{"a":{"a":{"a.a":{"a":1}}},"ts":1}"#).unwrap(), "");
+    }
+
+    #[test]
+    fn a_field_and_one_within_it_may_both_be_asked_for() {
+        let line = r#"{"ts":[{"ts":1},{"ts":2}]}"#;
+        assert_eq!(read("ts.ts", &["ts", "ts.ts"], line), Some((1000, "1".into())));
+        assert_eq!(read("ts.ts", &["ts"], line), Some((0, String::new())));
     }
 
     #[test]
@@ -314,6 +171,13 @@ mod tests {
         assert_eq!(key("k", r#"{"ts":1,"k":-42}"#).unwrap(), "-42");
         assert_eq!(key("k", r#"{"ts":1,"k":1.5}"#).unwrap(), "1.5");
         assert_eq!(key("k", r#"{"ts":1,"k":true}"#).unwrap(), "true");
+    }
+
+    #[test]
+    fn a_number_is_the_key_that_is_written() {
+        for number in ["18446744073709551616", "18446744073709551617", "1.50", "-0", "1E+5", "12345678901234567.5"] {
+            assert_eq!(key("k", &format!(r#"{{"ts":1,"k": {number} }}"#)).unwrap(), number);
+        }
     }
 
     #[test]
@@ -357,8 +221,29 @@ mod tests {
     #[test]
     fn escapes_are_undone_and_bytes_that_are_not_utf_8_do_no_harm() {
         assert_eq!(key("k", r#"{"ts":1,"\u006b":"\u00e9\n"}"#).unwrap(), "é\n");
-        let line = b"{\"ts\":1,\"k\":\"a\xff\",\"\xfe\":\"\xfd\"}";
-        assert!(matches!(json("ts", &["k"]).line(line), What::Event { key, .. } if key == "a\u{fffd}".as_bytes()));
+        assert_eq!(key("k", r#"{"ts":1,"k":"\ud83d\ude00"}"#).unwrap(), "\u{1f600}");
+    }
+
+    #[test]
+    fn bytes_that_are_not_utf_8_are_kept_as_they_are() {
+        let keys = [&b"Andr\xe9"[..], b"Andr\xe8", "Andr\u{fffd}".as_bytes(), b"\xff\x7f", b"\xc3", b"\"\xe9\n"];
+        for key in keys {
+            let escaped = key.iter().flat_map(|byte| match byte {
+                b'"' => b"\\\"".to_vec(),
+                b'\n' => b"\\n".to_vec(),
+                other => vec![*other],
+            });
+            let head = b"{\"ts\":1,\"\xfe\":\"\xfd\",\"o\":{\"\xc3\xa9\":[\"".to_vec();
+            let line = [head, escaped.collect(), b"\"],\"u\":\"\xfc\"}}".to_vec()].concat();
+            assert!(matches!(json("ts", &["o.\u{e9}"]).line(&line), What::Event { key: kept, .. } if kept == key));
+        }
+        assert!(matches!(json("ts", &["k"]).line(b"{\"ts\":1,\xff:\"\",\"k\":\"x\"}"), What::Unparsed));
+        // Half of a pair of surrogates is no character, and yet not the other half.
+        let key = |half: &str| match json("ts", &["k"]).line(format!(r#"{{"ts":1,"k":"\ud83{half}"}}"#).as_bytes()) {
+            What::Event { key, .. } => key.to_vec(),
+            other => panic!("{other:?}"),
+        };
+        assert_ne!(key("d"), key("c"));
     }
 
     #[test]
@@ -376,6 +261,12 @@ mod tests {
             let line = format!(r#"{{"ts":1,"k":{}"#, inside.repeat(100_000));
             assert_eq!(key("k", &line), None);
         }
+        let lists = |depth| format!(r#"{{"ts":1,"k":{}1{}}}"#, "[".repeat(depth), "]".repeat(depth));
+        assert_eq!(key("k", &lists(100)).unwrap(), "1");
+        assert_eq!(key("k", &lists(400_000)), None);
+        assert_eq!(key("k.k", &lists(400_000)), None);
+        assert_eq!(key("ts", &lists(400_000)).unwrap(), "1");
+        assert_eq!(key("k", &format!(r#"{{"ts":1{}}}"#, r#","k":[["x"]]"#.repeat(1000))).unwrap(), "x");
     }
 
     proptest! {

@@ -14,6 +14,7 @@ mod lines;
 mod names;
 pub(crate) mod probe;
 mod quoting;
+mod seek;
 mod source;
 #[cfg(test)]
 mod tests;

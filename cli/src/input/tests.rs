@@ -1,5 +1,6 @@
 //! The reader as a whole: on small files made here, on real samples, and against the plain reference.
 
+mod json;
 mod recorded;
 
 use super::*;
@@ -358,28 +359,6 @@ fn a_port_behind_an_address_makes_nobody_another_person() {
 }
 
 #[test]
-fn caddy_and_traefik_are_known_by_their_fields() {
-    let caddy =
-        r#"{"ts":1.5,"request":{"remote_ip":"h","client_ip":"c","headers":{"User-Agent":["curl"]}},"user_id":""}"#;
-    let traefik =
-        r#"{"ClientHost":"h","ClientUsername":"-","StartUTC":"1970-01-01T00:00:01.5Z","request_User-Agent":"curl"}"#;
-    let folder = Folder::new();
-    for (text, name, ip) in [(caddy, "json (caddy)", "c"), (traefik, "json (traefik)", "h")] {
-        let path = folder.write("log", text);
-        let mut options = options(&[&path]);
-        assert_eq!(Input::open(&options).unwrap().format_name(), name);
-        assert_eq!(read(&options).unwrap(), [format!("0:1 {ip}@1500")]);
-        options.key = Some("user".into());
-        assert_eq!(read(&options).unwrap(), ["0:1 nokey"]);
-        options.key = Some("ip+ua".into());
-        assert_eq!(read(&options).unwrap(), [format!("0:1 {ip}\tcurl@1500")]);
-    }
-    let path = folder.write("log", caddy);
-    let by_path = Options { key: Some("request.headers.User-Agent".into()), ..options(&[&path]) };
-    assert_eq!(read(&by_path).unwrap(), ["0:1 curl@1500"]);
-}
-
-#[test]
 fn what_cannot_be_told_or_found_is_said_with_what_there_is() {
     let says = |text: &str, change: &dyn Fn(&mut Options), expected: &str| {
         let error = read_text(text, change).unwrap_err();
@@ -447,20 +426,6 @@ fn what_cannot_be_told_or_found_is_said_with_what_there_is() {
         &|o| o.time = Some("x".into()),
         "--time means nothing for the format common; leave it out, or name another format with --format",
     );
-}
-
-#[test]
-fn a_json_key_may_come_late() {
-    let text = "{\"ts\":1}\n".repeat(2000) + "{\"ts\":2,\"sid\":\"a\"}\n";
-    let lines = read_text(&text, |options| options.key = Some("sid".into())).unwrap();
-    assert_eq!(lines.last().unwrap(), "0:2001 a@2000");
-}
-
-#[test]
-fn a_time_in_json_may_be_any_whole_number_that_it_may_be_as_text() {
-    let text = "{\"ts\":17154720171715472017,\"sid\":\"a\"}\n{\"ts\":\"17154720171715472017\",\"sid\":\"a\"}\n";
-    let lines = read_text(text, |options| options.key = Some("sid".into())).unwrap();
-    assert_eq!(lines, ["0:1 a@17154720171715", "0:2 a@17154720171715"]);
 }
 
 #[test]

@@ -102,7 +102,7 @@ fn number(text: &[u8]) -> Option<i64> {
         Some(dot) => (&size[..dot], &size[dot + 1..]),
         None => (size, &b""[..]),
     };
-    // Up to three decimals are read exactly; what is longer, or has an exponent, goes the way of floating point.
+    // Up to three decimals are read exactly; what has more, or an exponent, goes the way of floating point.
     let plain = whole.len() <= 18 && fraction.len() <= 3 && !whole.is_empty();
     if plain && whole.iter().chain(fraction).all(u8::is_ascii_digit) {
         let value = whole.iter().fold(0, |sum, b| sum * 10 + i64::from(b - b'0'));
@@ -113,7 +113,8 @@ fn number(text: &[u8]) -> Option<i64> {
             return integer(sign * value);
         }
     }
-    float(std::str::from_utf8(text).ok()?.parse().ok()?)
+    let text = std::str::from_utf8(text).ok()?;
+    text.parse().map_or_else(|_| float(text.parse().ok()?), integer)
 }
 
 /// A whole epoch number.
@@ -322,6 +323,8 @@ mod tests {
         }
         assert_eq!(guess(b" 1286536308.779 "), Some(1_286_536_308_779));
         assert_eq!(guess(b"1693840791.7564995"), Some(1_693_840_791_756));
+        // A floating point number has no room for the last of these digits.
+        assert_eq!(guess(b"1715472017123499999"), Some(1_715_472_017_123));
         assert_eq!(guess(b"-1.5"), Some(-1500));
         assert_eq!(guess(b"0"), Some(0));
     }
