@@ -7,6 +7,7 @@ use super::json::{Json, Paths};
 use super::lines::Blocks;
 use super::names::{self, Preset};
 use super::quoting::without_returns;
+use super::time::PLAUSIBLE;
 use super::{FormatChoice, Options, Parser, time};
 use crate::say;
 use hashbrown::HashSet;
@@ -145,7 +146,7 @@ impl Look<'_> {
         let is = |preset: &&Preset| preset.known_by.0.iter().any(has) && preset.known_by.1.iter().any(has);
         let preset = names::PRESETS.iter().find(is);
         // A preset's names stand in for each other from line to line; of the usual names one is chosen for all.
-        let choose = |preset: Option<&[&str]>, usual: &[&str], fits: &dyn Fn(&str) -> bool| -> Vec<String> {
+        let choose = |preset: Option<&[&str]>, usual: &[&str], times: Times<'_>| -> Vec<String> {
             if objects.is_empty() {
                 return usual.iter().map(|name| name.to_string()).collect();
             }
@@ -155,18 +156,11 @@ impl Look<'_> {
                 return from_preset;
             }
             let known = usual.iter().filter_map(|name| fields.iter().find(|field| field.eq_ignore_ascii_case(name)));
-            let known: Vec<_> = known.collect();
-            known
-                .iter()
-                .find(|name| fits(name))
-                .or(known.first())
-                .map(|name| vec![name.to_string()])
-                .unwrap_or_default()
+            best(&known.collect::<Vec<_>>(), times).into_iter().cloned().collect()
         };
-        let is_time =
-            |name: &str| objects.iter().filter_map(|object| dig(object, name)).any(|value| value_time(value).is_some());
-        let ip = || choose(preset.map(|p| p.ip), names::IP, &|_| true);
-        let agent = || choose(preset.map(|p| p.agent), names::AGENT, &|_| true);
+        let times = |name: &str| objects.iter().filter_map(|object| value_time(dig(object, name)?)).collect();
+        let ip = || choose(preset.map(|p| p.ip), names::IP, None);
+        let agent = || choose(preset.map(|p| p.agent), names::AGENT, None);
 
         let names = || Names(fields.clone());
         let (file, noun) = (self.file.to_string(), "field");
@@ -178,7 +172,7 @@ impl Look<'_> {
                 let (role, name) = ("time (--time)", name.clone());
                 return Err(InputError::UnknownField { file, noun, role, name, names: names() });
             }
-            None => choose(preset.map(|p| p.time), names::TIME, &is_time),
+            None => choose(preset.map(|p| p.time), names::TIME, Some(&times)),
         };
         if time.is_empty() {
             return Err(InputError::NoTimeField { file, noun, names: names() });
@@ -187,7 +181,7 @@ impl Look<'_> {
         let (key, agent, role) = match typed {
             name if self.options.key.is_some() && has(&name) => (vec![name.to_string()], None, ""),
             "ip" => (ip(), None, "the client's address"),
-            "user" => (choose(preset.map(|p| p.user), names::USER, &|_| true), None, "the user"),
+            "user" => (choose(preset.map(|p| p.user), names::USER, None), None, "the user"),
             "ip+ua" => (ip(), Some(agent()), "the client's address and user agent"),
             path => (vec![path.to_string()], None, ""),
         };
@@ -260,28 +254,27 @@ impl Look<'_> {
             (None, [header, data @ ..]) => (header.clone(), data),
             (None, []) => return Err(InputError::NoLines { files: self.file.into() }),
         };
-        let is_time = |name: &str| {
+        let times = |name: &str| {
             let at = columns::find(&header, name);
-            data.iter().filter_map(|record| record.get(at?)).any(|cell| time::guess(cell.as_bytes()).is_some())
+            data.iter().filter_map(|record| time::guess(record.get(at?)?.as_bytes())).collect()
         };
-        let choose = |usual: &[&str], fits: &dyn Fn(&str) -> bool| -> Option<String> {
-            let known: Vec<_> =
-                usual.iter().filter_map(|name| columns::find(&header, name)).map(|at| &header[at]).collect();
-            known.iter().find(|name| fits(name)).or(known.first()).map(|name| name.to_string())
+        let choose = |usual: &[&str], times: Times<'_>| -> Option<String> {
+            let known = usual.iter().filter_map(|name| columns::find(&header, name)).map(|at| &header[at]);
+            best(&known.collect::<Vec<_>>(), times).cloned()
         };
         let names = || Names(header.clone());
         let (file, noun) = (self.file.to_string(), "column");
-        let Some(time) = self.options.time.clone().or_else(|| choose(names::TIME, &is_time)) else {
+        let Some(time) = self.options.time.clone().or_else(|| choose(names::TIME, Some(&times))) else {
             return Err(InputError::NoTimeField { file, noun, names: names() });
         };
         let typed = self.options.key.as_deref().unwrap_or("ip");
-        let ip = || choose(names::IP, &|_| true);
+        let ip = || choose(names::IP, None);
         let (key, agent, role) = match typed {
             name if header.iter().any(|known| known == name) => (Some(name.to_string()), None, ""),
             "ip" => (ip(), None, "the client's address"),
-            "user" => (choose(names::USER, &|_| true), None, "the user"),
+            "user" => (choose(names::USER, None), None, "the user"),
             "ip+ua" => {
-                let agent = choose(names::AGENT, &|_| true);
+                let agent = choose(names::AGENT, None);
                 (ip().filter(|_| agent.is_some()), agent, "the client's address and user agent")
             }
             name => (Some(name.to_string()), None, ""),
@@ -310,6 +303,19 @@ impl Look<'_> {
         let (parser, format) = (Parser::Columns(parser), format.into());
         Ok(Plan { parser, format, note, key: typed.into(), fields: Some(read), known: names() })
     }
+}
+
+/// The times that a field has in the first lines.
+type Times<'a> = Option<&'a dyn Fn(&str) -> Vec<i64>>;
+
+/// The first of the fields; of those for a time the first that has plausible ones, which a duration has not, or else
+/// any.
+fn best<'n>(fields: &[&'n String], times: Times<'_>) -> Option<&'n String> {
+    let of_time = times.and_then(|times| {
+        let having = |fits: fn(&i64) -> bool| fields.iter().find(|field| times(field).iter().any(fits));
+        having(|time| PLAUSIBLE.contains(time)).or_else(|| having(|_| true))
+    });
+    of_time.or(fields.first()).copied()
 }
 
 /// The dotted names of all that is no object, each once; of a list the first element counts.

@@ -23,6 +23,7 @@ mod time;
 pub(crate) use detect::ReadFields;
 pub(crate) use error::InputError;
 pub(crate) use source::{is_stdin, title};
+pub(crate) use time::PLAUSIBLE;
 
 use lines::{Blocks, Record};
 use source::Source;

@@ -325,6 +325,16 @@ fn the_time_column_is_one_whose_values_are_times() {
 }
 
 #[test]
+fn a_duration_is_not_taken_for_the_time() {
+    let json = r#"{"time":0.004,"@timestamp":"2024-05-12T00:00:00Z","ip":"a"}"#;
+    assert_eq!(read_text(json, |_| {}).unwrap(), ["0:1 a@1715472000000"]);
+    assert_eq!(read_text("time,date,ip\n12,1715472000,a\n", |_| {}).unwrap(), ["0:2 a@1715472000000"]);
+    // One that is named is taken whatever it holds.
+    let named = read_text(json, |options| options.time = Some("time".into())).unwrap();
+    assert_eq!(named, ["0:1 a@4"]);
+}
+
+#[test]
 fn keys_go_by_usual_names() {
     let key = |text: &str, key: &str| read_text(text, |options| options.key = Some(key.into()));
     let csv = "time,remote_addr,Username,ua\n1,h,ann,curl\n";

@@ -7,6 +7,9 @@
 /// The first and the last millisecond of the years 1 to 9999.
 const RANGE: std::ops::RangeInclusive<i64> = -62_135_596_800_000..=253_402_300_799_999;
 
+/// When logs can have been written: from 1990, before there were any of the web, to 2099.
+pub(crate) const PLAUSIBLE: std::ops::Range<i64> = 631_152_000_000..4_102_444_800_000;
+
 /// Reads stamps of the common log format and remembers the last one: most differ from it by seconds at most.
 pub(crate) struct Clock {
     text: [u8; 26],

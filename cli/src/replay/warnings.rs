@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::census::rfc3339;
 use super::reading::Read;
 use super::report::InputReport;
-use crate::input::{self, Options};
+use crate::input::{self, Options, PLAUSIBLE};
 use crate::policy::thousands;
 use crate::say::{self, printable};
 
@@ -15,8 +15,6 @@ const UNREADABLE_PERCENT: u64 = 1;
 /// Events below which nothing can be said about how they lie in time.
 const FEW: u64 = 20;
 const HOUR_MS: u64 = 3_600_000;
-/// Before there were web logs, 1990, and well after this was written, 2100.
-const PLAUSIBLE: std::ops::Range<i64> = 631_152_000_000..4_102_444_800_000;
 
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Warning {
