@@ -299,9 +299,30 @@ fn json(text: &[u8]) {
     }
 }
 
+/// Quotes over several lines with no end, or with no end of a field behind them.
+fn is_torn(text: &[u8]) -> bool {
+    let mut rest = text;
+    while !rest.is_empty() {
+        let mut end = 0;
+        if rest[0] == b'"' {
+            end = 1;
+            while rest.get(end).is_some_and(|byte| *byte != b'"') || rest[end..].starts_with(b"\"\"") {
+                end += if rest[end] == b'"' { 2 } else { 1 };
+            }
+            if end >= rest.len() || rest[..end].contains(&b'\n') && !matches!(rest[end..], [_] | [_, b',' | b'\n', ..])
+            {
+                return true;
+            }
+        }
+        end += rest[end..].iter().position(|byte| matches!(byte, b',' | b'\n')).unwrap_or(rest.len() - end);
+        rest = rest.get(end + 1..).unwrap_or_default();
+    }
+    false
+}
+
 fn csv(text: &[u8]) {
-    // A return is part of a line break to one and of a field to the other.
-    if text.contains(&b'\r') || text.starts_with(b"\xef\xbb\xbf") {
+    // A return is part of a line break to one and of a field to the other, which keeps what is torn.
+    if text.contains(&b'\r') || text.starts_with(b"\xef\xbb\xbf") || is_torn(text) {
         return;
     }
     let columns = Some(vec!["t".to_string(), "k".to_string()]);

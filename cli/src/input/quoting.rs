@@ -46,6 +46,20 @@ impl Quote {
     }
 }
 
+/// Whether the quotes of a field that began on an earlier line close in this one, and neither the field nor the line
+/// ends there. Nobody who writes quotes writes them so: the quote that opened was none.
+pub(crate) fn is_torn(line: &[u8], delimiter: u8) -> bool {
+    let mut rest = line;
+    while let Some(at) = memchr(b'"', rest) {
+        match without_returns(&rest[at + 1..]) {
+            [b'"', ..] => rest = &rest[at + 2..],
+            [] => return false,
+            [byte, ..] => return *byte != delimiter,
+        }
+    }
+    false
+}
+
 /// Writes the fields of a record one after the other to `text`, and where each ends to `ends`.
 pub(crate) fn unquote(record: &[u8], delimiter: u8, text: &mut Vec<u8>, ends: &mut Vec<usize>) {
     text.clear();
@@ -60,10 +74,6 @@ pub(crate) fn unquote(record: &[u8], delimiter: u8, text: &mut Vec<u8>, ends: &m
             _ => text.push(byte),
         }
         state = next;
-    }
-    if state == Quote::Inside {
-        // The file ends within the quotes; the returns belong to the field.
-        text.extend_from_slice(&record[body.len()..]);
     }
     ends.push(text.len());
 }
@@ -102,13 +112,18 @@ mod tests {
     }
 
     #[test]
-    fn an_open_quote_holds_all_that_follows() {
-        assert_eq!(fields("a,\"b,c\r"), ["a", "b,c\r"]);
+    fn a_field_that_goes_over_lines_ends_at_a_delimiter_or_with_the_line() {
+        for line in ["b\"", "b\"\r", "b\",c", "b", "\"", "b\"\"c", "b\"\"\",c\"d", ""] {
+            assert!(!is_torn(line.as_bytes(), b','), "{line}");
+        }
+        for line in ["b\"c", "1,u,\"x\"", "b\"\"\"c", "b\" ,c", "b\"\rc"] {
+            assert!(is_torn(line.as_bytes(), b','), "{line}");
+        }
     }
 
     proptest! {
         #[test]
-        fn fields_agree_with_the_csv_crate(record in "[ab,\"\n]{1,16}") {
+        fn fields_agree_with_the_csv_crate(record in r#"(("([ab,\n]|""){0,3}")?[ab"]{0,2},){0,4}("([ab,\n]|""){0,3}"|a)[ab"]{0,2}"#) {
             let mut state = Quote::Start;
             for (at, byte) in record.bytes().enumerate() {
                 if byte == b'\n' && state != Quote::Inside {
@@ -116,6 +131,8 @@ mod tests {
                 }
                 state = state.step(byte, b',');
             }
+            // One that its quotes do not end is never given as a record.
+            prop_assume!(state != Quote::Inside);
             prop_assert_eq!(state, Quote::Start.after(record.as_bytes(), b','));
             let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(record.as_bytes());
             let expected: Vec<_> = reader.records().next().unwrap().unwrap().iter().map(String::from).collect();

@@ -332,6 +332,25 @@ fn lines_that_take_no_part_are_counted() {
 }
 
 #[test]
+fn a_broken_quote_costs_its_line_and_no_others() {
+    let dir = Dir::new();
+    let row = |n: u32, agent: &str| format!("{},u{},{agent}\n", 1_740_960_000 + n * 60, n % 10);
+    let rows = |broken: fn(u32) -> bool| {
+        let agent = |n| if broken(n) { "\"Mozilla broken" } else { "Mozilla/5.0" };
+        (0..10_000).map(|n| row(n, agent(n))).collect::<String>()
+    };
+    let header = "time,user,ua\n";
+    for (text, unparsed) in [(rows(|n| n == 4), 1), (rows(|n| n % 1000 == 4), 10), (rows(|n| n % 2 == 0), 5000)] {
+        let report = json(&["-q", "-k", "user"], &[&dir.file("a.csv", header.to_owned() + &text)]);
+        let input = &report["input"];
+        assert_eq!((&input["unparsed"], &input["events"]), (&unparsed.into(), &(10_000 - unparsed).into()));
+    }
+    let whole = row(0, "\"two\nlines, \"\"and\"\" more\"").repeat(20);
+    let report = json(&["-q", "-k", "user"], &[&dir.file("b.csv", header.to_owned() + &whole)]);
+    assert_eq!((&report["input"]["unparsed"], &report["input"]["events"]), (&0.into(), &20.into()));
+}
+
+#[test]
 fn two_quotes_are_nobody_as_apache_writes_an_empty_name() {
     let dir = Dir::new();
     let quotes = "\"\"";

@@ -203,7 +203,7 @@ fn lines_made_to_be_awkward_give_what_the_reference_gives() {
     }
     let mut clf = clf.into_bytes();
     clf.extend(b"\xff\xfe - \xc2 [01/Jan/2024:01:02:03 +0100] \"\n \n\r\n\r\r\n\0 - - [01/Jan/2024:01:02:03 +0100] \"");
-    let csv = b"time,k,x\n1,a,b\n1,\"a\nb\",c\n1,\"a\"\"b\"\n\n\r\n\"1\",a\"b\n2,\"a\"b\n1.5,-\n1,\n,a\nx,a\n1\n 3 ,a\n1e3,a\nnan,a\ninf,a\n\"\"\n4,\"open,\nend";
+    let csv = b"time,k,x\n1,a,b\n1,\"a\nb\",c\n1,\"a\"\"b\"\n\n\r\n\"1\",a\"b\n2,\"a\"b\n1.5,-\n1,\n,a\nx,a\n1\n 3 ,a\n1e3,a\nnan,a\ninf,a\n\"\"\n";
     let tsv = b"time\tk\tx\n1\t\"a\n2\t\"\n3\n\t\n4\t-\r\n\n5\ta\tb\tc\n";
     let iso = b"time,k\n2024-01-01T00:00:00Z,a\n2024-01-01 00:00:00,b\n2024-01-01T00:00:00.0005+01:00,c\n2024-02-30T00:00:00Z,d\n2024-01-01T00:00:00.001500,e\n2023-12-31T23:59:59.1234567Z,f\nx,g\n";
     let folder = Folder::new();
