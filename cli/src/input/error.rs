@@ -20,6 +20,10 @@ pub(crate) enum InputError {
         "{file} is damaged: its {packing} data breaks after line {line} ({cause}); get a whole copy, or unpack what can be saved and give that"
     )]
     Damaged { file: String, packing: &'static str, line: u64, cause: io::Error },
+    #[error(
+        "{file} was packed with a window for which there is not the memory here ({cause}); unpack it where there is, and pipe it in: {tool} | curfew replay -"
+    )]
+    Window { file: String, tool: String, cause: io::Error },
     #[error("the log is empty: nothing is recorded in {files}; is it the right file?")]
     NoLines { files: String },
     #[error(

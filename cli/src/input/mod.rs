@@ -86,10 +86,12 @@ pub(crate) enum What<'a> {
 }
 
 /// What is known of the whole log once it has been read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Known {
     /// A time had no zone, and was taken to be UTC.
     pub(crate) zoneless: bool,
+    /// For each file that was read, what packs it.
+    pub(crate) packings: Vec<Option<&'static str>>,
 }
 
 /// Reads a line on its own.
@@ -104,14 +106,14 @@ enum Parser {
 }
 
 impl Parser {
-    fn known(&self) -> Known {
+    fn known(&self, packings: Vec<Option<&'static str>>) -> Known {
         let zoneless = match self {
             // A stamp without a zone is none.
             Parser::Clf(_) => false,
             Parser::Json(json) => json.zoneless,
             Parser::Columns(columns) => columns.zoneless,
         };
-        Known { zoneless }
+        Known { zoneless, packings }
     }
 }
 
@@ -231,8 +233,10 @@ impl Input {
 
     /// Calls `sink` for every line that is not blank, until it returns false.
     pub(crate) fn read(mut self, mut sink: impl FnMut(Line<'_>) -> bool) -> Result<Known, InputError> {
+        let mut packings = Vec::with_capacity(self.files.len());
         for (index, (path, state)) in self.files.into_iter().enumerate() {
             let mut blocks = start(&path, state, &self.progress)?;
+            packings.push(blocks.source.packing);
             let done = match &mut self.plan.parser {
                 Parser::Clf(clf) => read_lines(&mut blocks, clf, index, &mut sink),
                 Parser::Json(json) => read_lines(&mut blocks, json, index, &mut sink),
@@ -249,7 +253,7 @@ impl Input {
             };
             match done {
                 Ok(true) => {}
-                Ok(false) => return Ok(self.plan.parser.known()),
+                Ok(false) => return Ok(self.plan.parser.known(packings)),
                 Err(cause) => return Err(broken(&path, &blocks, cause)),
             }
         }
@@ -257,7 +261,7 @@ impl Input {
             Parser::Json(json) if !json.key_seen && !self.plan.known.0.is_empty() => {
                 Err(InputError::KeyNeverSeen { name: self.plan.key, names: self.plan.known })
             }
-            parser => Ok(parser.known()),
+            parser => Ok(parser.known(packings)),
         }
     }
 }

@@ -114,7 +114,9 @@ pub(crate) fn unpack(
     let (mut bytes, packing): (Box<dyn Read + Send>, _) = if gzip {
         (Box::new(Members::new(BufReader::with_capacity(1 << 16, bytes))), Some("gzip"))
     } else if zstd {
-        (Box::new(zstd::stream::read::Decoder::new(bytes).map_err(failed)?), Some("zstd"))
+        let mut frames = zstd::stream::read::Decoder::new(bytes).map_err(failed)?;
+        frames.window_log_max(WIDEST_WINDOW).map_err(failed)?;
+        (Box::new(frames), Some("zstd"))
     } else {
         (Box::new(bytes), None)
     };
@@ -129,12 +131,20 @@ pub(crate) fn unpack(
     Ok(Source { bytes: Box::new(Cursor::new(head).chain(bytes)), packing })
 }
 
+/// What `zstd --long=31` writes and no more can be unpacked, though the library allows less unless asked. Memory is only
+/// taken for as much of a window as is filled.
+const WIDEST_WINDOW: u32 = 31;
+
 /// Where an archive of tar says that it is one.
 const TAR_MAGIC: std::ops::Range<usize> = 257..262;
 
 fn foreign(path: &Path, kind: &'static str, tool: &str) -> Result<Source, InputError> {
-    let tool = if is_stdin(path) { format!("... | {tool}") } else { format!("{tool} {}", say::quoted(path)) };
-    Err(InputError::Foreign { file: title(path), kind, tool })
+    Err(InputError::Foreign { file: title(path), kind, tool: applied(tool, path) })
+}
+
+/// A tool with the file it is for, as a shell takes it.
+fn applied(tool: &str, path: &Path) -> String {
+    if is_stdin(path) { format!("... | {tool}") } else { format!("{tool} {}", say::quoted(path)) }
 }
 
 /// The first bytes; fewer than `most` when there are no more.
@@ -144,9 +154,13 @@ fn read_up_to(bytes: &mut impl Read, most: usize) -> io::Result<Vec<u8>> {
     Ok(head)
 }
 
-/// Tells a damaged archive from a disk that cannot be read: only the latter has an error of the operating system.
+/// Tells a damaged archive from a disk that cannot be read, as only the latter has an error of the operating system, and
+/// from one that needs more memory than there is.
 pub(crate) fn broken(path: &Path, packing: Option<&'static str>, line: u64, cause: io::Error) -> InputError {
     match packing {
+        Some("zstd") if cause.to_string().contains("memory") => {
+            InputError::Window { file: title(path), tool: applied("zstd -dc --long=31", path), cause }
+        }
         Some(packing) if cause.raw_os_error().is_none() => {
             InputError::Damaged { file: title(path), packing, line, cause }
         }

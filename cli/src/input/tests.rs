@@ -120,6 +120,24 @@ fn packed_files_are_known_by_their_first_bytes_and_members_are_joined() {
     }
 }
 
+/// A zstd frame with the text as it is, packed with a window of so many bytes.
+fn frame(text: &str, window_log: u8, mantissa: u8) -> Vec<u8> {
+    let last_raw_block = (text.len() as u32) << 3 | 1;
+    let window = (window_log - 10) << 3 | mantissa;
+    [&[0x28, 0xb5, 0x2f, 0xfd, 0, window][..], &last_raw_block.to_le_bytes()[..3], text.as_bytes()].concat()
+}
+
+#[test]
+fn a_zstd_file_may_have_the_widest_window_and_one_that_is_wider_is_not_called_damaged() {
+    let folder = Folder::new();
+    let path = folder.write("a.zst", frame(&clf_line("a", 1), 31, 0));
+    assert_eq!(read(&options(&[&path])).unwrap(), ["0:1 a@1000"]);
+    let path = folder.write("b.zst", frame(&clf_line("a", 1), 31, 1));
+    let error = read(&options(&[&path])).unwrap_err().to_string();
+    let command = format!("zstd -dc --long=31 {} | curfew replay -", path.display());
+    assert!(error.contains("memory") && error.ends_with(&command) && !error.contains("damaged"), "{error}");
+}
+
 #[test]
 fn a_damaged_archive_is_an_error_after_the_lines_before() {
     let text: String = (0..200_000).map(|i| clf_line(&format!("{:x}", i * 7919), i % 60)).collect();

@@ -16,6 +16,8 @@ pub(crate) struct Census {
     pub(crate) first_unparsed: Option<(usize, u64)>,
     /// A time had no zone, and was taken to be UTC.
     pub(crate) zoneless: bool,
+    /// For each file, what packs it.
+    pub(crate) packings: Vec<Option<&'static str>>,
     /// Files of which no line could be read.
     pub(crate) strangers: Vec<usize>,
     /// The file that is read, and whether lines of it could be read and could not.

@@ -87,7 +87,7 @@ impl Reader {
     /// Hands on what is still held, and says that this was all.
     pub(crate) fn finish(mut self, known: Known) -> Read {
         self.read.census.file_is_over();
-        self.read.census.zoneless = known.zoneless;
+        (self.read.census.zoneless, self.read.census.packings) = (known.zoneless, known.packings);
         self.order.finish(|events| {
             // Nobody listening is told by whoever stopped.
             self.docket.hand(events);

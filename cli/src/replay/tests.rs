@@ -84,7 +84,7 @@ fn by_the_engine(policies: &[Policy], threads: usize, order: Order, events: &[Ev
             let what = What::Event { time_ms: event.time, key: key.as_bytes() };
             reader.line(&Line { number: 1, file: 0, what })?;
         }
-        let read = reader.finish(Known { zoneless: false });
+        let read = reader.finish(Known { zoneless: false, packings: Vec::new() });
         assert_eq!(read.census.events, events.len() as u64);
         Ok(())
     });

@@ -19,7 +19,7 @@ const HOUR_MS: u64 = 3_600_000;
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Warning {
     NoKeys { lines: u64, key: String },
-    Unreadable { lines: u64, of: u64, format: String, file: PathBuf, line: u64 },
+    Unreadable { lines: u64, of: u64, format: String, file: PathBuf, packing: Option<&'static str>, line: u64 },
     Strangers { files: Vec<String>, format: String },
     NoZone,
     SameMinute { minute: u32, events: u64 },
@@ -36,13 +36,13 @@ impl fmt::Display for Warning {
                 "{} lines were left out because they have no {key}\nTry another --key if they are people's requests all the same.",
                 thousands((*lines).into())
             ),
-            Warning::Unreadable { lines, of, format, file, line } => write!(
+            Warning::Unreadable { lines, of, format, file, packing, line } => write!(
                 f,
                 "{} of {} lines could not be read as {format} and were left out; the first is line {line} of {}\n{}, or try another --format.",
                 thousands((*lines).into()),
                 thousands((*of).into()),
                 input::title(file),
-                look(file, *line),
+                look(file, *packing, *line),
             ),
             Warning::Strangers { files, format } => write!(
                 f,
@@ -75,15 +75,15 @@ impl fmt::Display for Warning {
 }
 
 /// What to do to see the line.
-fn look(file: &Path, line: u64) -> String {
+fn look(file: &Path, packing: Option<&str>, line: u64) -> String {
     if input::is_stdin(file) {
         return String::from("Look at what is piped in");
     }
     let name = say::quoted(file);
-    match file.extension().and_then(|extension| extension.to_str()) {
-        Some("gz") => format!("Look at it with zcat {name} | sed -n {line}p"),
-        Some("zst") => format!("Look at it with zstdcat {name} | sed -n {line}p"),
-        _ => format!("Look at it with sed -n {line}p {name}"),
+    match packing {
+        Some("gzip") => format!("Look at it with zcat <{name} | sed -n {line}p"),
+        Some(_) => format!("Look at it with zstd -dc --long=31 <{name} | sed -n {line}p"),
+        None => format!("Look at it with sed -n {line}p {name}"),
     }
 }
 
@@ -97,12 +97,14 @@ pub(crate) fn warnings(options: &Options, about: &InputReport, read: &Read) -> V
     if let Some((file, line)) = census.first_unparsed
         && census.unparsed * 100 >= lines * UNREADABLE_PERCENT
     {
+        let packing = census.packings.get(file).copied().flatten();
         let file = options.files.get(file).cloned().unwrap_or_default();
         warnings.push(Warning::Unreadable {
             lines: census.unparsed,
             of: lines,
             format: about.format.clone(),
             file,
+            packing,
             line,
         });
     }
