@@ -152,9 +152,16 @@ fn check_name(name: &str) -> Result<&str, String> {
     }
 }
 
-/// What has no width, or changes the direction or the line of what follows.
+/// What shows nothing itself, or changes the direction or the line of what follows: Unicode's
+/// Default_Ignorable_Code_Point, the other format characters without a shape, and white space other than a space.
+/// Width alone does not tell: combining marks have none either, and can be seen.
 fn is_invisible(c: char) -> bool {
-    matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+    let hidden = matches!(c,
+        '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}' | '\u{180b}'..='\u{180f}'
+        | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{2800}' | '\u{3164}'
+        | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{13430}'..='\u{1343f}'
+        | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}');
+    hidden || c.is_whitespace() && c != ' '
 }
 
 #[cfg(test)]
@@ -164,6 +171,19 @@ mod tests {
     #[test]
     fn the_usual_policies_are_policies() {
         assert!(usual().iter().all(|policy| policy.limits.validate().is_ok()));
+    }
+
+    #[test]
+    fn a_name_has_nothing_in_it_that_cannot_be_seen() {
+        for hidden in "\u{ad}\u{34f}\u{115f}\u{1160}\u{180e}\u{200b}\u{2028}\u{2063}\u{2800}\u{3164}\u{fe0f}\u{ffa0}\u{fffa}\u{e0041}\u{e0100}\u{a0}\u{2003}\u{3000}".chars() {
+            assert!(check_name(&format!("st{hidden}aff")).is_err(), "U+{:04X}", u32::from(hidden));
+        }
+        // Combining marks, Hangul in its parts, Thai.
+        for name in
+            ["the staff", "Zoe\u{308}", "\u{1112}\u{1161}\u{11ab}", "\u{e01}\u{e33}\u{e48}", "caf\u{e9} \u{1f600}"]
+        {
+            assert_eq!(check_name(name), Ok(name));
+        }
     }
 
     #[test]
