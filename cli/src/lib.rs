@@ -15,6 +15,7 @@ mod replay;
 mod say;
 mod synth;
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use args::{Cli, Verb};
@@ -25,10 +26,24 @@ const FAILED: u8 = 2;
 
 /// Does what the command line says.
 pub fn main() -> ExitCode {
-    match Cli::parse().verb {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(mistake) if mistake.use_stderr() => mistake.exit(),
+        Err(help) => return conclude(tell(&help), |unwritten| unwritten.0.kind() == io::ErrorKind::BrokenPipe),
+    };
+    match cli.verb {
         Verb::Replay(args) => conclude(replay::run(&args), replay::ReplayError::is_broken_pipe),
         Verb::Synth(args) => conclude(synth::run(&args), synth::SynthError::is_broken_pipe),
     }
+}
+
+/// What was asked for instead of a verb: a help text or the version.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write what was asked for: {0}")]
+struct Unwritten(io::Error);
+
+fn tell(help: &clap::Error) -> Result<(), Unwritten> {
+    help.print().and_then(|()| io::stdout().flush()).map_err(Unwritten)
 }
 
 /// A reader that went away early (`curfew ... | head`) is not an error.

@@ -377,6 +377,22 @@ fn help_and_version_are_there() {
 }
 
 #[test]
+fn help_that_cannot_be_written_is_an_error_and_a_reader_that_goes_away_is_none() {
+    for arguments in [&["--help"][..], &["--version"], &["replay", "-h"]] {
+        let Ok(full) = fs::File::options().write(true).open("/dev/full") else { return };
+        let output = Process::new(cargo_bin!("curfew")).args(arguments).stdout(full).output().unwrap();
+        assert_eq!(output.status.code(), Some(2));
+        assert!(
+            String::from_utf8(output.stderr).unwrap().starts_with("curfew: error: cannot write what was asked for: ")
+        );
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = Process::new(cargo_bin!("curfew")).args(arguments).stdout(writer).output().unwrap();
+        assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+    }
+}
+
+#[test]
 fn a_reader_that_goes_away_is_no_error() {
     let mut child = Process::new(cargo_bin!("curfew"))
         .args(["replay", "-q", "-f", "clf", "-"])
