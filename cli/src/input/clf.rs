@@ -1,7 +1,7 @@
 //! The common log format, the combined one, and both with fields behind; what may stand before is told in `head`.
 
 use super::address::without_port;
-use super::head::head;
+use super::head::{self, Head};
 use super::time::Clock;
 use super::{LineParser, What, is_nobody};
 use memchr::memchr;
@@ -24,24 +24,38 @@ impl Clf {
     pub(crate) fn new(key: Key) -> Clf {
         Clf { key, clock: Clock::new(), joined: Vec::new() }
     }
+
+    /// Apart from what most lines need, which stays in registers so.
+    #[inline(never)]
+    fn awkward<'a>(&'a mut self, line: &'a [u8]) -> What<'a> {
+        head::awkward(line).map_or(What::Unparsed, |head| self.what(head))
+    }
+
+    #[inline]
+    fn what<'a>(&'a mut self, head: Head<'a>) -> What<'a> {
+        let Some(time_ms) = self.clock.read(head.time) else { return What::Unparsed };
+        let host = if head.colon { without_port(head.host) } else { head.host };
+        let key = match self.key {
+            Key::Ip => host,
+            Key::Ident => head.ident,
+            Key::User => head.user,
+            Key::IpAgent if is_nobody(host) => host,
+            Key::IpAgent => {
+                super::join(&mut self.joined, host, agent(head.rest).unwrap_or(b"-"));
+                &self.joined
+            }
+        };
+        if is_nobody(key) { What::NoKey } else { What::Event { time_ms, key } }
+    }
 }
 
 impl LineParser for Clf {
     #[inline]
     fn line<'a>(&'a mut self, line: &'a [u8]) -> What<'a> {
-        let Some(head) = head(line) else { return What::Unparsed };
-        let Some(time_ms) = self.clock.read(head.time) else { return What::Unparsed };
-        let key = match self.key {
-            Key::Ip => without_port(head.host),
-            Key::Ident => head.ident,
-            Key::User => head.user,
-            Key::IpAgent if is_nobody(head.host) => head.host,
-            Key::IpAgent => {
-                super::join(&mut self.joined, without_port(head.host), agent(head.rest).unwrap_or(b"-"));
-                &self.joined
-            }
-        };
-        if is_nobody(key) { What::NoKey } else { What::Event { time_ms, key } }
+        match head::plain(line) {
+            Some(head) => self.what(head),
+            None => self.awkward(line),
+        }
     }
 }
 
@@ -70,7 +84,7 @@ pub(crate) struct Shape {
 
 /// The shape of a line, if it is one of this format.
 pub(crate) fn shape(line: &[u8]) -> Option<Shape> {
-    let head = head(line)?;
+    let head = head::plain(line).or_else(|| head::awkward(line))?;
     Clock::new().read(head.time)?;
     Some(Shape { combined: agent(head.rest).is_some(), virtual_host: head.virtual_host, syslog: head.syslog })
 }

@@ -17,18 +17,15 @@ pub(crate) struct Head<'a> {
     pub(crate) time: &'a [u8],
     /// What follows the quote that opens the request.
     pub(crate) rest: &'a [u8],
+    /// Whether there may be a colon in the host, and so a port.
+    pub(crate) colon: bool,
     pub(crate) virtual_host: bool,
     pub(crate) syslog: bool,
 }
 
-#[inline]
-pub(crate) fn head(line: &[u8]) -> Option<Head<'_>> {
-    plain(line).or_else(|| awkward(line))
-}
-
 /// Three words and a time as long as any usual one: all that most logs ever have.
 #[inline]
-fn plain(line: &[u8]) -> Option<Head<'_>> {
+pub(crate) fn plain(line: &[u8]) -> Option<Head<'_>> {
     let (host_end, seen) = word(line, 0)?;
     // A list, or a stamp.
     if seen & COMMA != 0 || line[0] == b'<' || host_end >= 19 && line[10] == b'T' {
@@ -37,15 +34,17 @@ fn plain(line: &[u8]) -> Option<Head<'_>> {
     let (ident_end, _) = word(line, host_end + 1)?;
     let behind = line.get(ident_end + 1..)?;
     let user_end = memchr(b' ', behind).filter(|&end| end > 0)?;
-    let time = behind[user_end..].strip_prefix(b" [")?;
-    let (time, rest) = time.split_at_checked(26)?;
-    let rest = rest.strip_prefix(b"] \"").filter(|_| !time.contains(&b']'))?;
+    let bracketed = behind[user_end..].strip_prefix(b" [")?;
+    let end = memchr(b']', bracketed).filter(|&end| end == 26)?;
+    let (time, rest) = bracketed.split_at(end);
+    let rest = rest.strip_prefix(b"] \"")?;
     let (host, ident) = (&line[..host_end], &line[host_end + 1..ident_end]);
-    Some(Head { host, ident, user: &behind[..user_end], time, rest, virtual_host: false, syslog: false })
+    let user = &behind[..user_end];
+    Some(Head { host, ident, user, time, rest, colon: seen & COLON != 0, virtual_host: false, syslog: false })
 }
 
-#[inline(never)]
-fn awkward(line: &[u8]) -> Option<Head<'_>> {
+/// What is left to be told when a line is not plain.
+pub(crate) fn awkward(line: &[u8]) -> Option<Head<'_>> {
     match behind_syslog(line) {
         Some(message) => Some(Head { syslog: true, ..told(message, true)? }),
         None => told(line, true),
@@ -106,7 +105,7 @@ fn fields<'a>(host: &'a [u8], line: &'a [u8]) -> Option<Head<'a>> {
         }
         if let Some(rest) = line[close..].strip_prefix(b"] \"") {
             let (ident, user, time) = (&line[..ident_end], &line[user_from..open - 1], &line[time_from..close]);
-            return Some(Head { host, ident, user, time, rest, virtual_host: false, syslog: false });
+            return Some(Head { host, ident, user, time, rest, colon: true, virtual_host: false, syslog: false });
         }
         // A closing bracket that does not fit this opening one fits none between the two either.
         search = close;
@@ -189,6 +188,7 @@ const SPACE: u8 = 1;
 const OTHER_SPACE: u8 = 2;
 const WIDE: u8 = 4;
 const COMMA: u8 = 8;
+const COLON: u8 = 16;
 
 static CLASS: [u8; 256] = {
     let mut class = [0; 256];
@@ -197,6 +197,7 @@ static CLASS: [u8; 256] = {
         class[byte] = match byte as u8 {
             b' ' => SPACE,
             b',' => COMMA,
+            b':' => COLON,
             128.. => WIDE,
             other if is_space(other) => OTHER_SPACE,
             _ => 0,
@@ -231,6 +232,10 @@ fn has_wide_space(word: &[u8]) -> bool {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    fn head(line: &[u8]) -> Option<Head<'_>> {
+        plain(line).or_else(|| awkward(line))
+    }
 
     const TAIL: &str = r#" [12/May/2024:00:00:17 +0000] "GET / HTTP/1.1" 200 5"#;
 
@@ -375,7 +380,7 @@ mod tests {
         fn the_short_way_and_the_long_way_say_the_same(
             line in "(<1>|May 12 00:00:00 |2024-05-12T08:00:00Z )?([h1,é: ]| - |1.2.3.4 ){0,6}( \\[| \\[12/May/2024:00:00:17 .0000\\] \"|\\]| ){0,3}",
         ) {
-            let fields = |head: Head<'_>| format!("{head:?}");
+            let fields = |head: Head<'_>| format!("{:?}", Head { colon: true, ..head });
             if let Some(short) = plain(line.as_bytes()) {
                 prop_assert_eq!(awkward(line.as_bytes()).map(fields), Some(fields(short)));
             }
