@@ -91,6 +91,7 @@ fn what_is_kept_for_less_long_goes_first_and_no_later_than_it_would_have() {
     let many = 1000;
     let table = Table::private(&Config::new(many)).unwrap();
     let (day, minute) = (evicting(&table, "day", Span::DAY), evicting(&table, "minute", Span::from_mins(1)));
+    let minutes = evicting(&table, "minutes", Span::from_mins(2));
     let begin = |number, policy, now| table.start(key(&table, number), &Start::under(policy), now);
     for number in 0..many {
         begin(number, day, at(0)).unwrap();
@@ -99,10 +100,16 @@ fn what_is_kept_for_less_long_goes_first_and_no_later_than_it_would_have() {
     // The wheel is turned a day ahead by this, and what follows is filed behind it.
     begin(5000, day, at(2000)).unwrap();
     assert!(!is_known(&table, 0, at(2000)));
-    begin(6000, minute, at(2000)).unwrap();
-    table.end(key(&table, 6000), Cause::Logout, at(3000)).unwrap();
+    for (number, policy) in [(6000, minute), (6001, minutes)] {
+        begin(number, policy, at(2000)).unwrap();
+    }
+    for number in [6000, 6001] {
+        table.end(key(&table, number), Cause::Logout, at(3000)).unwrap();
+    }
     begin(7000, day, at(4000)).unwrap();
-    assert!(!is_known(&table, 6000, at(4000)) && is_known(&table, 2, at(4000)));
+    assert!(!is_known(&table, 6000, at(4000)) && is_known(&table, 6001, at(4000)));
+    begin(7001, day, at(4000)).unwrap();
+    assert!(!is_known(&table, 6001, at(4000)) && is_known(&table, 3, at(4000)));
 
     table.end(key(&table, 7000), Cause::Logout, at(4000)).unwrap();
     begin(8000, minute, at(5000)).unwrap();
@@ -112,6 +119,6 @@ fn what_is_kept_for_less_long_goes_first_and_no_later_than_it_would_have() {
     let refusing = table.set_policy("refusing", &refusing, at(5000)).unwrap();
     assert_eq!(begin(9000, refusing, at(64_999)), Err(StartError::Full));
     begin(9000, refusing, at(65_000)).unwrap();
-    assert!(is_known(&table, 3, at(65_000)));
+    assert!(!is_known(&table, 3, at(65_000)) && is_known(&table, 4, at(65_000)));
     table.check().unwrap();
 }

@@ -642,18 +642,26 @@ class Cookies(Case):
 
     def test_what_has_ended_a_moment_ago_is_not_begun_anew(self):
         # The proxy finds both responses at once, that of the logout first.
-        for more in ({"subject": "rita"}, {}):
+        def refused(**more):
             rita, new = self.login("rita"), secrets.token_hex(16)
             with self.held() as held:
                 out = held.told("/", "sid=", sid=rita)
                 anew = held.told("/", "sid=; Max-Age=0", f"sid={new}", sid=rita, **more)
             self.assertEqual(out().status, 200)
             try:
-                self.assertEqual(anew().status, 503)
+                status = anew().status
             except http.client.RemoteDisconnected:
-                pass  # It was late, and was cut with its session.
+                status = None  # On a slow machine it may come later, and is cut with its session.
             self.assertEqual(self.judged(new), b"no session: unknown\n")
             self.assertEqual(self.tool("end-subject", "rita").returncode, 1)
+            return status
+
+        for more in ({"subject": "rita"}, {}):
+            for _ in range(20):
+                status = refused(**more)
+                if status is not None:
+                    break
+            self.assertEqual(status, 503)
 
     def test_a_cookie_of_another_domain_is_another(self):
         olga, new = self.login("olga"), secrets.token_hex(16)
